@@ -1,0 +1,49 @@
+# `make help` lists the targets. Everything installs into .venv with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACK ?= examples/portraits
+DATA ?= data
+LABELS ?= 5
+SEEDS ?= 1
+GENERATOR ?=
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Label Factory needs Python 3.11 or newer; set PYTHON=python3.11 (or newer)")'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second `make demo` start at once; they age when the pins or the project file change.
+$(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnx]'
+	@touch $@
+
+$(VENV)/installed-dev: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/installed
+
+install: $(VENV)/installed ## the service and the command line, into .venv
+
+install-dev: $(VENV)/installed-dev ## the same with tests, checks and the test servers
+
+demo: $(VENV)/installed ## the whole path on the example (PACK=DIR LABELS=5 SEEDS=1 GENERATOR=DIR DATA=data)
+	$(BIN)/label-factory demo --pack $(PACK) --data $(DATA) --labels $(LABELS) --seeds $(SEEDS) $(if $(GENERATOR),--generator $(GENERATOR))
+
+up: $(VENV)/installed ## the service on http://127.0.0.1:8000 until Ctrl-C (DATA=data)
+	$(BIN)/label-factory up --data $(DATA)
+
+check: $(VENV)/installed-dev ## ruff, strict types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/installed-dev ## every test that is not marked slow
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+test-slow: $(VENV)/installed-dev ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: help install install-dev demo up check test test-slow

@@ -1,0 +1,1 @@
+"""HTTP and pages: parses, calls one service function, answers."""

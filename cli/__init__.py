@@ -1,0 +1,1 @@
+"""The `label-factory` command: a client of the REST API and the supervisor of a local service."""

@@ -1,0 +1,1 @@
+"""Pure torch: generators, heads, students, losses, metrics."""

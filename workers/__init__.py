@@ -1,0 +1,1 @@
+"""A claimed step becomes one call into service and models."""
