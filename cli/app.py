@@ -1,0 +1,43 @@
+"""`label-factory`: the commands, one file per noun."""
+
+import sys
+
+import typer
+
+from cli import annotations, datasets, demo, generators, jobs, pools, service, students
+from cli.client import CliError
+from cli.output import console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A few annotated images in, a labelled dataset and a small deployable network out.",
+)
+app.add_typer(pools.app, name="pools")
+app.add_typer(annotations.app, name="annotations")
+app.add_typer(generators.app, name="generators")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(students.app, name="students")
+app.command("demo")(demo.demo)
+app.command("up")(service.up)
+app.command("api")(service.api)
+app.command("worker")(service.worker)
+app.command("doctor")(service.doctor)
+
+
+def main() -> None:
+    """Run a command; a failure is one clear line on standard error and exit code 1."""
+    try:
+        app()
+    except CliError as error:
+        console.stderr = True
+        console.print(f"error: {error}", style="red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

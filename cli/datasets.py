@@ -1,0 +1,45 @@
+"""`label-factory datasets`: sealed labelled images to take home."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.client import CliError, Client
+from cli.options import DEFAULT_URL, AsJson, Limit, Url
+from cli.output import console, show
+
+app = typer.Typer(no_args_is_help=True, help="Labelled images that a job made.")
+COLUMNS = ("id", "name", "state", "num_images", "num_kept", "created_at")
+
+
+@app.command("list")
+def list_datasets(url: Url = DEFAULT_URL, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List the datasets, newest first."""
+    show(Client(url).items("/v1/datasets", limit=limit), as_json=as_json, columns=COLUMNS)
+
+
+@app.command()
+def download(
+    dataset_id: str,
+    out: Annotated[Path, typer.Option(help="Where to put the files.")] = Path(),
+    shards: Annotated[bool, typer.Option(help="Also the WebDataset shards, soft labels included.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Download the COCO zip (and the shards) and check them against the manifest's sha256."""
+    for path in download_dataset(Client(url), dataset_id, out, shards=shards):
+        console.print(str(path), markup=False)
+
+
+def download_dataset(client: Client, dataset_id: str, out: Path, *, shards: bool) -> list[Path]:
+    """Fetch what `download` promises; raises `CliError` when a file does not match its sha256."""
+    paths = [out / f"{dataset_id}-coco.zip"]
+    client.download(f"/v1/datasets/{dataset_id}/exports/coco", paths[0])
+    if shards:
+        manifest = client.get(f"/v1/datasets/{dataset_id}/manifest")
+        for shard in manifest["shards"]:
+            path = out / f"{dataset_id}-{shard['index']:05}.tar"
+            if client.download(f"/v1/datasets/{dataset_id}/shards/{shard['index']}", path) != shard["sha256"]:
+                raise CliError(f"{path}: its sha256 is not the manifest's; download it again")
+            paths.append(path)
+    return paths

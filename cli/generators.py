@@ -1,0 +1,35 @@
+"""`label-factory generators`: what draws the images and whose features are read."""
+
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.options import DEFAULT_URL, AsJson, Limit, Url
+from cli.output import show
+from cli.watch import watch
+
+app = typer.Typer(no_args_is_help=True, help="Image generators.")
+COLUMNS = ("id", "name", "state", "family", "image_height", "image_width", "num_parameters", "created_at")
+
+
+@app.command("list")
+def list_generators(url: Url = DEFAULT_URL, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List the generators, newest first."""
+    show(Client(url).items("/v1/generators", limit=limit), as_json=as_json, columns=COLUMNS)
+
+
+@app.command()
+def train(
+    name: str,
+    pool_id: Annotated[str, typer.Argument(help="A sealed pool of unlabelled images.")],
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long to train.")] = 25.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Train a generator on a pool and follow it to its end."""
+    client = Client(url)
+    spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes, "seed": seed}
+    job = watch(client, client.post("/v1/jobs", spec)["id"])
+    show(client.get(f"/v1/generators/{job['result']['generator_id']}"), as_json=as_json, columns=COLUMNS)

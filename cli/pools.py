@@ -1,0 +1,34 @@
+"""`label-factory pools`: unlabelled real images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.client import Client
+from cli.options import DEFAULT_URL, AsJson, Limit, Url
+from cli.output import show
+
+app = typer.Typer(no_args_is_help=True, help="Unlabelled real images.")
+COLUMNS = ("id", "name", "state", "num_images", "image_height", "image_width", "created_at")
+
+
+@app.command()
+def create(
+    name: str,
+    images: Annotated[list[Path], typer.Argument(help="Zip files with images.")],
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Upload zips of images into a new pool and seal it."""
+    client = Client(url)
+    pool = client.post("/v1/image-pools", {"name": name})
+    for archive in images:
+        client.upload(f"/v1/image-pools/{pool['id']}/images", archive)
+    show(client.post(f"/v1/image-pools/{pool['id']}:seal"), as_json=as_json, columns=COLUMNS)
+
+
+@app.command("list")
+def list_pools(url: Url = DEFAULT_URL, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List the pools, newest first."""
+    show(Client(url).items("/v1/image-pools", limit=limit), as_json=as_json, columns=COLUMNS)

@@ -1,0 +1,105 @@
+"""A whole embedded service on this machine: one API process and one worker process over one data folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cli.client import CliError, Client
+from cli.output import console
+
+START_TIMEOUT_SECONDS = 60.0
+#: A worker hands its step over within this time after SIGTERM.
+STOP_TIMEOUT_SECONDS = 30.0
+
+
+def service_environment(data: Path, generators: Path | None) -> dict[str, str]:
+    """The environment of every process of a service that keeps all it has under `data`."""
+    environment = dict(os.environ)
+    environment["LABEL_FACTORY_DATA_FOLDER"] = str(data.resolve())
+    if generators is not None:
+        environment["LABEL_FACTORY_GENERATOR_FOLDER"] = str(generators.resolve())
+    return environment
+
+
+def free_port(preferred: int) -> int:
+    """`preferred` when nothing listens there, else one the system picks."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise CliError("no free port on 127.0.0.1")
+
+
+class Supervisor:
+    """Starts the processes, restarts one that dies, stops them all."""
+
+    def __init__(self, data: Path, *, port: int, generators: Path | None = None) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._log_folder = data / "logs"
+        self._log_folder.mkdir(parents=True, exist_ok=True)
+        self._environment = service_environment(data, generators)
+        self._commands = {
+            "api": [sys.executable, "-m", "api.main", "--host", "127.0.0.1", "--port", str(port)],
+            "worker": [sys.executable, "-m", "workers.embedded"],
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Start the API, wait until it is ready (it migrates the database), then the worker."""
+        self._launch("api")
+        client = Client(self.url)
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not client.is_ready():
+            if self._processes["api"].poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise CliError(f"the API did not start; the reason stands at the end of {self._log_folder / 'api.log'}")
+            time.sleep(0.1)
+        self._launch("worker")
+
+    def restart_dead(self) -> None:
+        """Start again what died; leases make sure that nothing is lost."""
+        for name, process in list(self._processes.items()):
+            if (code := process.poll()) is not None:
+                console.print(f"[yellow]{name} ended with exit code {code}; starting it again[/yellow]")
+                self._launch(name)
+
+    def stop(self) -> None:
+        """Ask every process to hand over and end; kill what does not within the grace time."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        for process in self._processes.values():
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+    def _launch(self, name: str) -> None:
+        with (self._log_folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                self._commands[name], env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+
+@contextmanager
+def running_service(data: Path, *, port: int, generators: Path | None = None) -> Iterator[Supervisor]:
+    """A service for the length of a `with` block."""
+    supervisor = Supervisor(data, port=free_port(port), generators=generators)
+    supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop()
