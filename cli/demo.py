@@ -17,7 +17,8 @@ from cli.students import download_student
 from cli.supervisor import running_service
 from cli.watch import watch
 
-VERIFY = Path("examples/verify")
+#: Stand-alone scripts that need nothing of ours; they ship beside the examples for users to copy.
+VERIFY = Path(__file__).resolve().parent.parent / "examples" / "verify"
 
 
 @dataclass(frozen=True)
