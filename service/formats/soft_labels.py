@@ -1,0 +1,118 @@
+"""Compact soft labels: the class distribution of each pixel in a few bytes.
+
+What is stored is the fourth root of a probability in 8 bits. A student trained at temperature 4 sees exactly that root
+(softmax(z / 4) is p ** (1/4) renormalised), so its error is even over the whole range, where a linear byte would turn
+every probability below 0.002 into zero. Decoding raises to the fourth power and renormalises.
+
+Up to `ALL` classes: one plane per class. More: per pixel the `TOP` likeliest classes (an index plane and a value
+plane each) and one plane for the rest together, which decoding spreads evenly over the other classes.
+
+Layout, little endian: `b"SL"`, version u8, flags u8 (1 = payload deflated), C u16, k u16 (0 = all classes), H u32, W u32,
+then the planes, HW bytes each.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEADER = struct.Struct("<2sBBHHII")
+MAGIC, VERSION, DEFLATED = b"SL", 1, 1
+ALL = 24
+TOP = 8
+LEVEL = 1
+MAX_PLANE_BYTES = 4 * 1024**3
+
+
+class SoftLabelError(ValueError):
+    """The bytes are not a soft label of this form."""
+
+
+def encode(probabilities_CHW: NDArray[np.float32]) -> bytes:
+    """Probabilities in [0, 1] that sum to 1 over C (2 <= C <= 255) -> bytes. Raises `SoftLabelError`."""
+    if probabilities_CHW.ndim != 3 or not 2 <= len(probabilities_CHW) <= 255:
+        raise SoftLabelError(f"probabilities are CHW with 2 to 255 classes, not {probabilities_CHW.shape}")
+    probabilities = np.asarray(probabilities_CHW, dtype=np.float32)
+    total = probabilities.sum(axis=0)
+    if not np.isfinite(total).all() or probabilities.min() < -1e-3 or np.abs(total - 1).max() > 1e-2:
+        raise SoftLabelError("probabilities are finite, not negative, and sum to 1 over the classes")
+    classes, height, width = probabilities.shape
+    k = 0 if classes <= ALL else TOP
+    planes = (_quantise(probabilities) if k == 0 else _top_planes(probabilities, k)).tobytes()
+    deflated = zlib.compress(planes, LEVEL)
+    flags, payload = (DEFLATED, deflated) if len(deflated) < len(planes) else (0, planes)
+    return HEADER.pack(MAGIC, VERSION, flags, classes, k, height, width) + payload
+
+
+def decode(data: bytes) -> NDArray[np.float32]:
+    """Bytes -> probabilities_CHW float32 that sum to 1 over C. Raises `SoftLabelError`."""
+    flags, classes, k, height, width = _header(data)
+    rows = 2 * k + 1 if k else classes
+    size = rows * height * width
+    payload = data[HEADER.size :]
+    if flags & DEFLATED:
+        payload = _inflate(payload, size)
+    if len(payload) != size:
+        raise SoftLabelError(f"{len(payload)} bytes of planes where the header promises {size}")
+    planes = np.frombuffer(payload, np.uint8).reshape(rows, height, width)
+    weights = _POWERS[planes] if k == 0 else _spread(planes, classes, k)
+    total = weights.sum(axis=0)
+    if not (total > 0).all():
+        raise SoftLabelError("a pixel has no class")
+    weights /= total
+    return weights
+
+
+def shape(data: bytes) -> tuple[int, int, int]:
+    """(C, H, W) without inflating."""
+    _, classes, _, height, width = _header(data)
+    return classes, height, width
+
+
+_POWERS: NDArray[np.float32] = ((np.arange(256) / 255) ** 4).astype(np.float32)
+
+
+def _quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    root = np.sqrt(np.sqrt(np.clip(probabilities, 0, 1)))
+    return np.rint(root * 255).astype(np.uint8)
+
+
+def _top_planes(probabilities_CHW: NDArray[np.float32], k: int) -> NDArray[np.uint8]:
+    """2k + 1 planes: k indices (likeliest first), k values, the rest."""
+    top = np.argpartition(-probabilities_CHW, k, axis=0)[:k]
+    values = np.take_along_axis(probabilities_CHW, top, axis=0)
+    order = np.argsort(-values, axis=0, kind="stable")
+    top, values = np.take_along_axis(top, order, axis=0), np.take_along_axis(values, order, axis=0)
+    rest = np.clip(1 - values.sum(axis=0, keepdims=True), 0, 1)
+    return np.concatenate([top.astype(np.uint8), _quantise(values), _quantise(rest)])
+
+
+def _spread(planes: NDArray[np.uint8], classes: int, k: int) -> NDArray[np.float32]:
+    indices, values, rest = planes[:k], _POWERS[planes[k : 2 * k]], _POWERS[planes[2 * k]]
+    if indices.max(initial=0) >= classes:
+        raise SoftLabelError("a class index is out of range")
+    weights = np.repeat((rest / (classes - k))[None], classes, axis=0)
+    np.put_along_axis(weights, indices.astype(np.int64), values, axis=0)
+    return weights
+
+
+def _header(data: bytes) -> tuple[int, int, int, int, int]:
+    if len(data) < HEADER.size:
+        raise SoftLabelError("cut short before the end of the header")
+    magic, version, flags, classes, k, height, width = HEADER.unpack_from(data)
+    if magic != MAGIC or version != VERSION:
+        raise SoftLabelError("not a soft label of version 1")
+    if not 2 <= classes <= 255 or k >= classes or (2 * k + 1) * height * width > MAX_PLANE_BYTES:
+        raise SoftLabelError("the header names an impossible shape")
+    return flags, classes, k, height, width
+
+
+def _inflate(payload: bytes, size: int) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        return inflater.decompress(payload, size + 1)
+    except zlib.error as error:
+        raise SoftLabelError(f"the planes cannot be inflated: {error}") from error
