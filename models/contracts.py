@@ -1,0 +1,91 @@
+"""What the parts of `models` promise each other.
+
+Axes in tensor names: B batch, C channel, H height, W width, K members, N classes.
+Images are float in [-1, 1], BCHW. Label maps are long BHW with IGNORE = 255.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+
+Features = dict[str, Tensor]
+"""Tap name -> float32 feature map BCHW at its native resolution, in order from coarse to fine."""
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+"""`progress(done, total, metrics)`: called between batches, never inside one."""
+
+Stop = Callable[[], bool]
+"""Polled between batches; True asks the work to checkpoint and raise `Stopped`."""
+
+
+class Stopped(Exception):
+    """The work was asked to stop; what was done is in its last checkpoint."""
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    """One class of an annotation set; its index is its place in the list of classes."""
+
+    name: str
+    thing: bool = False
+    """Things are counted one by one (instances); everything else is stuff."""
+    background: bool = False
+    """The background class is predicted but is no category of an export."""
+
+
+class Generator(Protocol):
+    """Draws images and yields its own features on the way (method.md 1.2, 4.6; design section 4).
+
+    Everything is without gradient. The same seed gives the same image and features in a batch of any size,
+    up to rounding of the order of the arithmetic's precision.
+    """
+
+    family: str
+
+    @property
+    def image_size(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image drawn or encoded."""
+
+    @property
+    def tap_channels(self) -> dict[str, int]:
+        """Tap name -> channels, coarse to fine: exactly the maps that `sample` and `encode` return."""
+
+    @property
+    def tap_strides(self) -> dict[str, int]:
+        """Tap name -> image pixels per feature pixel, in the same order."""
+
+    @property
+    def tap_timestep(self) -> int:
+        """The timestep read when the caller names none, in [0, num_train_timesteps)."""
+
+    @property
+    def num_train_timesteps(self) -> int:
+        """Length of the diffusion the generator was trained on; 1000 for most."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the network."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes and where its results lie."""
+
+    def sample(
+        self, seeds: Sequence[int], *, num_steps: int = 50, tap_timestep: int | None = None
+    ) -> tuple[Tensor, Features]:
+        """Draws one image per seed; the features ride along, recorded at the step nearest `tap_timestep`.
+
+        Returns images_BCHW in [-1, 1] and their features. Costs `num_steps` passes of the network, no more.
+        """
+
+    def encode(self, images_BCHW: Tensor, *, tap_timestep: int | None = None, seeds: Sequence[int]) -> Features:
+        """Features of real images: noise to `tap_timestep` with one seed per image, then one denoising pass."""
+
+    def save(self, directory: Path) -> None:
+        """Writes a directory that `load` of the same family reads."""

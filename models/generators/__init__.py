@@ -1,0 +1,1 @@
+"""Image generators: draw images and yield features on the way."""
