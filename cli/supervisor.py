@@ -21,9 +21,9 @@ STOP_TIMEOUT_SECONDS = 30.0
 def service_environment(data: Path, generators: Path | None) -> dict[str, str]:
     """The environment of every process of a service that keeps all it has under `data`."""
     environment = dict(os.environ)
-    environment["LABEL_FACTORY_DATA_FOLDER"] = str(data.resolve())
+    environment["LABEL_FACTORY_DATA_DIR"] = str(data.resolve())
     if generators is not None:
-        environment["LABEL_FACTORY_GENERATOR_FOLDER"] = str(generators.resolve())
+        environment["LABEL_FACTORY_BUNDLED_GENERATORS_DIR"] = str(generators.resolve())
     return environment
 
 
