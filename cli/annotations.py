@@ -18,7 +18,9 @@ def create(
     name: str,
     archive: Annotated[Path, typer.Argument(help="A zip: COCO annotations with images, or index masks with images.")],
     labels: Annotated[str, typer.Option("--format", help="auto, coco or masks.")] = "auto",
-    classes: Annotated[str | None, typer.Option(help="Class names by index, for mask zips without a class list: a,b,c.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Class names by index, for mask zips without a class list: a,b,c.")
+    ] = None,
     things: Annotated[str | None, typer.Option(help="Classes whose instances count: a,b.")] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Take only the first N images of the zip.")] = None,
     url: Url = DEFAULT_URL,

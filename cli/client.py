@@ -108,7 +108,9 @@ class Client:
         return document
 
     def _unreachable(self, error: httpx2.HTTPError) -> CliError:
-        return CliError(f"{self.url} does not answer ({type(error).__name__}: {error}); start it with `label-factory up`")
+        return CliError(
+            f"{self.url} does not answer ({type(error).__name__}: {error}); start it with `label-factory up`"
+        )
 
 
 def _present(query: dict[str, Any]) -> dict[str, Any]:

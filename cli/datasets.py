@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import CliError, Client
+from cli.client import Client, CliError
 from cli.options import DEFAULT_URL, AsJson, Limit, Url
 from cli.output import console, show
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import CliError, Client, Json
+from cli.client import Client, CliError, Json
 from cli.datasets import download_dataset
 from cli.output import console, rows_table
 from cli.students import download_student
@@ -71,7 +71,9 @@ def demo(
     allowed = about.generator.resolve().parent if about.generator else None
     with running_service(data, port=port, generators=allowed) as supervisor:
         client = Client(supervisor.url)
-        console.print(f"Label Factory runs at {supervisor.url}, its dashboard too; everything stays in {data.resolve()}")
+        console.print(
+            f"Label Factory runs at {supervisor.url}, its dashboard too; everything stays in {data.resolve()}"
+        )
         spec = prepare(client, about, labels, generator_minutes)
         reports = []
         for seed in range(seeds):
@@ -87,7 +89,9 @@ def demo(
 def prepare(client: Client, pack: Pack, labels: int, minutes: float) -> Json:
     """Upload what the job needs (and train a generator where none is given); returns the job's body without its seed."""
     things = ",".join(pack.things) or None
-    few = client.upload("/v1/annotation-sets", pack.folder / "few.zip", name=f"{pack.name} few", first=labels, things=things)
+    few = client.upload(
+        "/v1/annotation-sets", pack.folder / "few.zip", name=f"{pack.name} few", first=labels, things=things
+    )
     test = client.upload("/v1/annotation-sets", pack.folder / "test.zip", name=f"{pack.name} test", things=things)
     console.print(f"uploaded {few['num_images']} annotated images and {test['num_images']} held-out ones")
     pool_id = upload_pool(client, pack) if pack.unlabelled else None
@@ -133,7 +137,9 @@ def take_home(client: Client, job: Json, out: Path, test_zip: Path, report: Json
     )
     reported = next(row["miou"] for row in report["rows"] if row["name"] == "student")
     found = verify("student.py", student, test_zip, "--expect", f"{reported:.6f}")
-    console.print(f"checked  {student}: loaded by transformers alone, mIoU {found['miou']:.4f}, reported {reported:.4f}")
+    console.print(
+        f"checked  {student}: loaded by transformers alone, mIoU {found['miou']:.4f}, reported {reported:.4f}"
+    )
 
 
 def verify(script: str, *arguments: Path | str) -> Json:

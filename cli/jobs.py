@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import CliError, Client, Json
+from cli.client import Client, CliError, Json
 from cli.options import DEFAULT_URL, AsJson, Limit, Url
 from cli.output import console, rows_table, show
 from cli.watch import watch

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli.client import CliError, Client
+from cli.client import Client, CliError
 from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import console, show
 from cli.supervisor import running_service
@@ -29,7 +29,9 @@ def up(
 ) -> None:
     """Run the embedded service (SQLite, a folder, one worker process) until Ctrl-C."""
     with running_service(data, port=port, generators=generators) as supervisor:
-        console.print(f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it")
+        console.print(
+            f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it"
+        )
         try:
             while True:
                 time.sleep(RESTART_SECONDS)
@@ -69,7 +71,9 @@ def _python() -> dict[str, object]:
 
 
 def _torch() -> dict[str, object]:
-    code = "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU')"
+    code = (
+        "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU')"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     found = answer.stdout.strip() or answer.stderr.strip().rpartition("\n")[2]
     return _finding("torch", answer.returncode == 0, found, "install the package again: `make install`")
@@ -81,7 +85,9 @@ def _disk(data: Path) -> dict[str, object]:
         folder = folder.parent
     free_gb = shutil.disk_usage(folder).free / 1e9
     writable = os.access(folder, os.W_OK)
-    return _finding("disk", free_gb >= 2.0 and writable, f"{free_gb:.1f} GB free at {folder}", "free 2 GB or choose another --data")
+    return _finding(
+        "disk", free_gb >= 2.0 and writable, f"{free_gb:.1f} GB free at {folder}", "free 2 GB or choose another --data"
+    )
 
 
 def _service(url: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cli.client import CliError, Client
+from cli.client import Client, CliError
 from cli.output import console
 
 START_TIMEOUT_SECONDS = 60.0

@@ -6,7 +6,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from cli.client import CliError, Client, Json
+from cli.client import Client, CliError, Json
 from cli.output import console
 
 TERMINAL = {"succeeded", "failed", "cancelled"}

@@ -58,7 +58,9 @@ def regions(label_HW: np.ndarray, instances_HW: np.ndarray | None, class_index: 
     return [of_class & (instances_HW == i) for i in np.unique(instances_HW[of_class]) if i != 0]
 
 
-def truth_of(document: dict[str, Any], maps: dict[str, tuple[np.ndarray, np.ndarray | None]], classes: list[str]) -> dict[str, Any]:
+def truth_of(
+    document: dict[str, Any], maps: dict[str, tuple[np.ndarray, np.ndarray | None]], classes: list[str]
+) -> dict[str, Any]:
     """A COCO document built from the label maps alone."""
     annotations: list[dict[str, Any]] = []
     for image in document["images"]:
