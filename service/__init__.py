@@ -1,1 +1,1 @@
-"""What the factory knows and decides: nouns, rules, database, object storage, formats."""
+"""What the factory knows and decides: nouns, rules, database and object storage."""

@@ -1,0 +1,78 @@
+"""Annotation sets: a few images with labels, stored whole, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+
+from sqlalchemy import select
+
+from service import object_keys
+from service.errors import NotFound
+from service.ids import new_id
+from service.paging import Page, newest_first
+from service.storage import digest_file
+from service.tables import AnnotationSet
+from service.unit_of_work import Work
+
+
+@dataclass(frozen=True)
+class NewAnnotationSet:
+    """A validated set, ready to be stored."""
+
+    name: str
+    """What people call it."""
+    kind: Literal["semantic", "instance"]
+    """Whether any class has instances."""
+    classes: list[dict[str, Any]]
+    """`{name, thing, color, background}` in the order of the label map's values."""
+    num_images: int
+    """How many images."""
+    image_height: int
+    """Height of all images."""
+    image_width: int
+    """Width of all images."""
+    statistics: dict[str, Any]
+    """Pixels and images per class, and what else the reader counted."""
+
+
+def create(work: Work, new: NewAnnotationSet, file: BinaryIO) -> AnnotationSet:
+    """Store the set's WebDataset tar (a seekable file) and its row. Raises StorageFull."""
+    content = digest_file(file)
+    set_id = new_id("ann")
+    key = object_keys.annotation_set(set_id, content.sha256)
+    work.storage.put_stream(key, file)
+    row = AnnotationSet(
+        id=set_id,
+        name=new.name,
+        kind=new.kind,
+        classes=new.classes,
+        num_images=new.num_images,
+        image_height=new.image_height,
+        image_width=new.image_width,
+        key=key,
+        sha256=content.sha256,
+        statistics=new.statistics,
+    )
+    work.session.add(row)
+    work.session.flush()
+    return row
+
+
+def get(work: Work, set_id: str) -> AnnotationSet:
+    """One annotation set. Raises NotFound."""
+    row = work.session.get(AnnotationSet, set_id)
+    if row is None:
+        raise NotFound(f"There is no annotation set {set_id}.")
+    return row
+
+
+def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[AnnotationSet]:
+    """Annotation sets, newest first."""
+    return newest_first(work, select(AnnotationSet), AnnotationSet.id, after=after, limit=limit)
+
+
+def read(work: Work, row: AnnotationSet) -> Iterator[bytes]:
+    """The set's tar, chunk by chunk."""
+    return work.storage.get_stream(row.key)

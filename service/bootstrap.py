@@ -1,0 +1,76 @@
+"""The one place that chooses implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from service import generators
+from service.database import READ_ONLY, make_engine, migrate
+from service.doorbell import Doorbell, open_doorbell
+from service.settings import Settings
+from service.storage import ObjectStorage, open_storage
+from service.unit_of_work import Work, unit_of_work
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Everything an API or worker process needs; made once per process."""
+
+    settings: Settings
+    """All settings."""
+    engine: Engine
+    """The database."""
+    sessions: sessionmaker[Session]
+    """Opens transactions."""
+    storage: ObjectStorage
+    """The object store."""
+    doorbell: Doorbell
+    """Wakes workers."""
+
+    def work(self) -> AbstractContextManager[Work]:
+        """Open a unit of work that commits and then rings."""
+        return unit_of_work(self.sessions, self.storage, self.settings, self.doorbell)
+
+    @contextmanager
+    def read(self) -> Iterator[Work]:
+        """Open a work that only reads: it never waits for writers and is never committed."""
+        with Session(self.engine.execution_options(**READ_ONLY), expire_on_commit=False) as session:
+            yield Work(session, self.storage, self.settings)
+
+    def check(self) -> None:
+        """Raise when the database or the object store cannot be reached."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT version_num FROM alembic_version"))
+        self.storage.check()
+
+    def close(self) -> None:
+        """Give the database connections back."""
+        self.engine.dispose()
+
+
+def build_factory(
+    settings: Settings, *, storage: ObjectStorage | None = None, doorbell: Doorbell | None = None
+) -> Factory:
+    """Choose the implementations that the settings name; tests may put fakes in. Touches no table."""
+    engine = make_engine(settings.resolved_database_url)
+    return Factory(
+        settings=settings,
+        engine=engine,
+        sessions=sessionmaker(engine, expire_on_commit=False),
+        storage=storage or open_storage(settings),
+        doorbell=doorbell or open_doorbell(settings),
+    )
+
+
+def prepare(factory: Factory) -> None:
+    """Bring the database to the newest schema and register the operator's generators; run before serving."""
+    migrate(factory.settings.resolved_database_url)
+    folder = factory.settings.bundled_generators_dir
+    if folder is not None:
+        with factory.work() as work:
+            generators.register_folder(work, folder)

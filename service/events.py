@@ -1,0 +1,121 @@
+"""What happened in a job: an ordered log that streams to whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+
+from service.clock import read_clock
+from service.errors import NotFound
+from service.tables import Event, Job, Step
+from service.unit_of_work import Work
+
+EventType = Literal["job.state", "step.state", "step.progress", "sample", "log"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def lock_job(work: Work, job_id: str) -> Job:
+    """Lock a job's row until the commit and read it afresh. Raises NotFound.
+
+    Everything that changes a job, its steps or its events takes this lock first: so ids of events grow in the order
+    of commits, two last siblings cannot miss each other, and no two transactions wait for each other in a circle.
+    """
+    # NO KEY UPDATE on PostgreSQL: rows that only refer to the job need not wait.
+    query = select(Job).where(Job.id == job_id).with_for_update(key_share=True)
+    job = work.session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def try_lock_job(work: Work, job_id: str) -> Job | None:
+    """Like `lock_job`, but None at once when another transaction holds the lock."""
+    query = select(Job).where(Job.id == job_id).with_for_update(key_share=True, skip_locked=True)
+    return work.session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+
+
+def append(work: Work, job_id: str, step_id: str | None, event_type: EventType, data: Mapping[str, Any]) -> None:
+    """Append one event; the caller holds the job's lock."""
+    # The database's clock, so that throttling compares like with like.
+    now = read_clock(work.session)
+    work.session.add(Event(job_id=job_id, step_id=step_id, type=event_type, data=dict(data), created_at=now))
+    work.session.flush()
+
+
+def job_state(work: Work, job: Job) -> None:
+    """Record the state a job has now."""
+    append(work, job.id, None, "job.state", {"state": job.state, "error": job.error, "result": job.result})
+
+
+def step_state(work: Work, step: Step) -> None:
+    """Record the state a step has now."""
+    data = {"state": step.state, "kind": step.kind, "index": step.index, "attempt": step.attempt, "error": step.error}
+    append(work, step.job_id, step.id, "step.state", data)
+
+
+def step_progress(work: Work, step: Step, progress: Mapping[str, Any]) -> bool:
+    """Record progress unless the step's last progress event is too young; tells whether it did."""
+    query = select(func.max(Event.created_at)).where(Event.step_id == step.id, Event.type == "step.progress")
+    last = work.session.execute(query).scalar_one()
+    pause = timedelta(seconds=work.settings.progress_event_seconds)
+    if last is not None and read_clock(work.session) - last < pause:
+        return False
+    data = {"kind": step.kind, "index": step.index, **progress}
+    append(work, step.job_id, step.id, "step.progress", data)
+    return True
+
+
+def sample(work: Work, job_id: str, step_id: str, key: str, **data: Any) -> None:
+    """Record that a picture (a PNG under `key`) is there to be looked at."""
+    lock_job(work, job_id)
+    append(work, job_id, step_id, "sample", {"key": key, **data})
+
+
+def log(work: Work, job_id: str, step_id: str | None, message: str, *, level: LogLevel = "info", **data: Any) -> None:
+    """Record one line for the job's log."""
+    lock_job(work, job_id)
+    append(work, job_id, step_id, "log", {"level": level, "message": message[:4_000], **data})
+
+
+def after(work: Work, job_id: str, last_id: int = 0, limit: int = 200) -> list[Event]:
+    """Events of a job that came after `last_id`, oldest first; none for an unknown job."""
+    query = select(Event).where(Event.job_id == job_id, Event.id > last_id).order_by(Event.id).limit(limit)
+    return list(work.session.scalars(query))
+
+
+def samples(work: Work, job_id: str, *, limit: int = 100) -> list[Event]:
+    """The newest sample events of a job, newest first."""
+    query = select(Event).where(Event.job_id == job_id, Event.type == "sample").order_by(Event.id.desc()).limit(limit)
+    return list(work.session.scalars(query))
+
+
+def newest(work: Work, job_id: str, *, types: Sequence[EventType] = (), limit: int = 100) -> list[Event]:
+    """The newest events of a job, newest first; of these types, or of all."""
+    query = select(Event).where(Event.job_id == job_id)
+    if types:
+        query = query.where(Event.type.in_(types))
+    return list(work.session.scalars(query.order_by(Event.id.desc()).limit(limit)))
+
+
+def progress(work: Work, job_id: str, *, kinds: Sequence[str], limit: int = 1_500) -> list[Event]:
+    """Progress events of the job's steps of these kinds, oldest first, thinned evenly to about `limit`."""
+    wanted = (
+        select(Event.id, func.row_number().over(order_by=Event.id).label("place"), func.count().over().label("all"))
+        .join(Step, Step.id == Event.step_id)
+        .where(Event.job_id == job_id, Event.type == "step.progress", Step.kind.in_(kinds))
+        .subquery()
+    )
+    last = wanted.c.place == wanted.c.all
+    kept = select(wanted.c.id).where(last | (wanted.c.place % (wanted.c.all / limit + 1) == 0))
+    return list(work.session.scalars(select(Event).where(Event.id.in_(kept)).order_by(Event.id)))
+
+
+def get(work: Work, event_id: int) -> Event:
+    """One event, for instance to serve the picture of a sample. Raises NotFound."""
+    event = work.session.get(Event, event_id) if event_id < 2**63 else None
+    if event is None:
+        raise NotFound(f"There is no event {event_id}.")
+    return event

@@ -1,0 +1,201 @@
+"""Generators: registered from an operator's folder or trained by a job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import or_, select, update
+
+from service import events, object_keys
+from service.errors import Conflict, Invalid, NotFound, fault
+from service.ids import new_id
+from service.job_spec import TrainGeneratorSpec
+from service.paging import Page, newest_first
+from service.tables import Generator, ImagePool, Job
+from service.unit_of_work import Work
+
+FAMILY = "unet_diffusion"
+CARD_FILE = "generator.json"
+SAMPLES_FILE = "samples.png"
+# Weights only as safetensors: the other forms run code when they are opened.
+ALLOWED_SUFFIXES = frozenset({".json", ".safetensors", ".png", ".md", ".txt"})
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """What a training step hands over; its files are stored already."""
+
+    key_prefix: str
+    """Folder of the diffusers directory in the object store, ending with a slash."""
+    digest: str
+    """SHA-256 over names and contents of all files."""
+    num_parameters: int
+    """Weights of the network."""
+    image_size: tuple[int, int, int]
+    """Channels, height, width."""
+    card: dict[str, Any]
+    """Data, recipe, losses, distances: what people should know."""
+
+
+def get(work: Work, generator_id: str) -> Generator:
+    """One generator by id or name. Raises NotFound."""
+    row = find(work, generator_id)
+    if row is None:
+        raise NotFound(f"There is no generator {generator_id}.")
+    return row
+
+
+def find(work: Work, reference: str) -> Generator | None:
+    """The generator with this id or name, or None."""
+    query = select(Generator).where(or_(Generator.id == reference, Generator.name == reference))
+    return work.session.scalars(query.limit(1)).one_or_none()
+
+
+def list_page(work: Work, *, state: str | None = None, after: str | None = None, limit: int = 50) -> Page[Generator]:
+    """Generators, newest first."""
+    query = select(Generator)
+    if state is not None:
+        query = query.where(Generator.state == state)
+    return newest_first(work, query, Generator.id, after=after, limit=limit)
+
+
+def file_key(row: Generator, name: str) -> str:
+    """Object key of one file of a ready generator. Raises Conflict while it has none."""
+    if row.key_prefix is None:
+        raise Conflict(f"The generator {row.name} is {row.state}; it has no files yet.")
+    return row.key_prefix + name
+
+
+def open_for_job(work: Work, job: Job, spec: TrainGeneratorSpec) -> Generator:
+    """Reserve the name for the generator that this job trains."""
+    pool = work.session.get_one(ImagePool, spec.image_pool_id)
+    row = Generator(
+        id=new_id("gen"),
+        name=spec.name,
+        state="training",
+        family=FAMILY,
+        image_height=pool.image_height,
+        image_width=pool.image_width,
+        image_channels=3,
+        card={},
+        job_id=job.id,
+    )
+    work.session.add(row)
+    work.session.flush()
+    return row
+
+
+def record_trained(work: Work, generator_id: str, trained: TrainedGenerator) -> Generator:
+    """Make a trained generator ready; call it in the transaction that records the step. Raises NotFound."""
+    row = get(work, generator_id)
+    if row.job_id is not None:
+        events.lock_job(work, row.job_id)
+    row.image_channels, row.image_height, row.image_width = trained.image_size
+    row.key_prefix, row.digest = trained.key_prefix, trained.digest
+    row.num_parameters, row.card, row.state = trained.num_parameters, trained.card, "ready"
+    work.session.flush()
+    return row
+
+
+def mark_failed(work: Work, job_id: str) -> None:
+    """The job that trained it ended without a generator."""
+    _set_state(work, job_id, "training", "failed")
+
+
+def reopen_for_job(work: Work, job_id: str) -> None:
+    """The job that trains it goes on."""
+    _set_state(work, job_id, "failed", "training")
+
+
+def _set_state(work: Work, job_id: str, old: str, new: str) -> None:
+    change = update(Generator).where(Generator.job_id == job_id, Generator.state == old).values(state=new)
+    work.session.execute(change)
+
+
+def register_folder(work: Work, folder: Path) -> list[Generator]:
+    """Register every generator directory in the operator's folder under its own name. Raises Invalid, Conflict."""
+    found = sorted(path for path in folder.iterdir() if (path / CARD_FILE).is_file())
+    return [register_bundled(work, path.name, path) for path in found]
+
+
+def register_bundled(work: Work, name: str, directory: Path) -> Generator:
+    """Copy a generator directory into the store and register it; the same files again change nothing.
+
+    Raises Invalid when files are missing or of a kind that could run code, Conflict when other files have the name.
+    """
+    files = _allowed_files(directory)
+    card = _read_card(directory)
+    digest = _digest(directory, files)
+    known = find(work, name)
+    if known is not None:
+        if known.digest != digest:
+            raise Conflict(f"There is already a generator {name} with other files; choose another name.")
+        return known
+    generator_id = new_id("gen")
+    prefix = object_keys.generator_prefix(generator_id, digest[:12])
+    for path in files:
+        with path.open("rb") as file:
+            work.storage.put_stream(prefix + path.relative_to(directory).as_posix(), file)
+    channels, height, width = card["image_size"]
+    row = Generator(
+        id=generator_id,
+        name=name,
+        state="ready",
+        family=card.get("family", FAMILY),
+        image_height=height,
+        image_width=width,
+        image_channels=channels,
+        num_parameters=card.get("num_parameters"),
+        digest=digest,
+        card=card.get("card", card),
+        key_prefix=prefix,
+    )
+    work.session.add(row)
+    work.session.flush()
+    return row
+
+
+def _allowed_files(directory: Path) -> list[Path]:
+    faults = []
+    files = []
+    for path in sorted(directory.rglob("*")):
+        place = path.relative_to(directory).as_posix()
+        if path.is_symlink():
+            faults.append(fault(place, "is a link; only plain files are taken"))
+        elif path.is_file() and path.suffix not in ALLOWED_SUFFIXES:
+            faults.append(
+                fault(place, f"is of a kind that is never opened here; only {', '.join(sorted(ALLOWED_SUFFIXES))}")
+            )
+        elif path.is_file():
+            files.append(path)
+    if faults:
+        raise Invalid(f"The directory {directory.name} is not a generator that can be taken.", faults)
+    return files
+
+
+def _read_card(directory: Path) -> dict[str, Any]:
+    """`generator.json`, whose image_size (channels, height, width) is needed."""
+    try:
+        card = json.loads((directory / CARD_FILE).read_text("utf-8"))
+        size = card["image_size"]
+        sound = len(size) == 3 and all(isinstance(side, int) and 0 < side <= 4_096 for side in size)
+    except (OSError, ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        message = "must be JSON with image_size [channels, height, width]"
+        raise Invalid(f"The directory {directory.name} is not a generator.", [fault(CARD_FILE, message)])
+    return dict(card)
+
+
+def _digest(directory: Path, files: list[Path]) -> str:
+    """SHA-256 over the names and contents of all files, in order."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(directory).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()

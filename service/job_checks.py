@@ -1,0 +1,132 @@
+"""Checks a job's references before it is made: everything that is wrong is said at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service import generators
+from service.errors import Invalid, fault
+from service.job_spec import LabelSpec, TrainGeneratorSpec
+from service.tables import AnnotationSet, Generator, ImagePool
+from service.unit_of_work import Work
+
+
+@dataclass(frozen=True)
+class CheckedSpec:
+    """A spec whose references are sound."""
+
+    spec: LabelSpec | TrainGeneratorSpec
+    """The spec, with a generator's name replaced by its id so that a later name cannot change the job."""
+    generator_name: str
+    """Name of the generator that is used or made."""
+
+
+class Faults:
+    """Collects what is wrong."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, str]] = []
+
+    def add(self, place: str, message: str) -> None:
+        """Remember one thing."""
+        self.found.append(fault(place, message))
+
+    def raise_if_any(self) -> None:
+        """Raises Invalid with all that was found."""
+        if self.found:
+            raise Invalid(f"The job cannot be made: {self.found[0]['message']}", self.found)
+
+
+def check(work: Work, spec: LabelSpec | TrainGeneratorSpec) -> CheckedSpec:
+    """Check every reference of a spec. Raises Invalid."""
+    if isinstance(spec, LabelSpec):
+        return _check_label(work, spec)
+    return _check_train_generator(work, spec)
+
+
+def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
+    faults = Faults()
+    generator = generators.find(work, spec.generator)
+    if generator is None:
+        faults.add("generator", f"There is no generator {spec.generator}.")
+    elif generator.state != "ready":
+        faults.add("generator", f"The generator {generator.name} is {generator.state}, not ready.")
+    few = _annotation_set(work, faults, "annotation_set_id", spec.annotation_set_id, generator)
+    if few is not None and len(few.classes) < 2:
+        faults.add("annotation_set_id", f"The annotation set {few.id} has one class only; at least two are needed.")
+    if spec.evaluation_set_id is not None:
+        held_out = _annotation_set(work, faults, "evaluation_set_id", spec.evaluation_set_id, generator)
+        if few is not None and held_out is not None:
+            _check_evaluation(faults, few, held_out)
+    if spec.image_pool_id is not None:
+        _pool(work, faults, spec.image_pool_id, generator)
+    if "synthesized" in spec.pools and spec.num_images > work.settings.max_job_images:
+        faults.add("num_images", f"At most {work.settings.max_job_images} images are synthesized by one job here.")
+    faults.raise_if_any()
+    assert generator is not None
+    return CheckedSpec(spec.model_copy(update={"generator": generator.id}), generator.name)
+
+
+def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
+    faults = Faults()
+    pool = _pool(work, faults, spec.image_pool_id, None)
+    if pool is not None and pool.num_images < 2:
+        faults.add("image_pool_id", f"The pool {pool.id} has {pool.num_images} images; at least 2 are needed.")
+    patch = spec.network.patch_size
+    if pool is not None and patch and ((pool.image_height or 0) % patch or (pool.image_width or 0) % patch):
+        size = f"{pool.image_height}x{pool.image_width}"
+        faults.add("network.patch_size", f"The pool's image size {size} is not divisible by {patch}.")
+    taken = generators.find(work, spec.name)
+    if taken is not None:
+        hint = f"; retry {taken.job_id} or choose another name" if taken.state == "failed" else ""
+        faults.add("name", f"There is already a generator {spec.name} ({taken.state}){hint}.")
+    faults.raise_if_any()
+    return CheckedSpec(spec, spec.name)
+
+
+def _annotation_set(
+    work: Work, faults: Faults, place: str, set_id: str, generator: Generator | None
+) -> AnnotationSet | None:
+    row = work.session.get(AnnotationSet, set_id)
+    if row is None:
+        faults.add(place, f"There is no annotation set {set_id}.")
+    elif generator is not None:
+        _check_size(faults, place, f"annotation set {set_id}", row.image_height, row.image_width, generator)
+    return row
+
+
+def _pool(work: Work, faults: Faults, pool_id: str, generator: Generator | None) -> ImagePool | None:
+    pool = work.session.get(ImagePool, pool_id)
+    if pool is None:
+        faults.add("image_pool_id", f"There is no image pool {pool_id}.")
+        return None
+    if pool.state != "sealed":
+        faults.add("image_pool_id", f"The image pool {pool_id} is still open; seal it first.")
+    elif generator is not None:
+        _check_size(faults, "image_pool_id", f"image pool {pool_id}", pool.image_height, pool.image_width, generator)
+    return pool
+
+
+def _check_size(
+    faults: Faults, place: str, noun: str, height: int | None, width: int | None, generator: Generator
+) -> None:
+    if (height, width) != (generator.image_height, generator.image_width):
+        wanted = f"{generator.image_height}x{generator.image_width}"
+        faults.add(place, f"The {noun} has images of {height}x{width}, the generator {generator.name} makes {wanted}.")
+
+
+def _check_evaluation(faults: Faults, few: AnnotationSet, held_out: AnnotationSet) -> None:
+    place = "evaluation_set_id"
+    if few.id == held_out.id:
+        faults.add(place, "The evaluation set is the annotation set itself; choose images the head has not seen.")
+    ours, theirs = _class_list(few), _class_list(held_out)
+    if ours != theirs:
+        faults.add(place, f"Its classes are {_named(theirs)}, those of the annotation set are {_named(ours)}.")
+
+
+def _class_list(row: AnnotationSet) -> list[tuple[str, bool]]:
+    return [(str(item["name"]), bool(item.get("thing", False))) for item in row.classes]
+
+
+def _named(classes: list[tuple[str, bool]]) -> str:
+    return ", ".join(f"{name} (things)" if thing else name for name, thing in classes)

@@ -1,0 +1,213 @@
+"""What a user may ask for: the typed, bounded body of a job.
+
+`None` in a number of the head, student or network means "the models' own default", which only models know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=120)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+BatchSize = Annotated[int, Field(ge=1, le=4_096)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+PoolKind = Literal["synthesized", "encoded"]
+Architecture = Literal["segformer_b0", "segformer_b1", "segformer_b2", "upernet_resnet", "upernet_convnext"]
+
+
+class SpecPart(BaseModel):
+    """Base of all parts: no conversion, no unknown key, no NaN, never changed."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True
+    )
+
+
+class HeadSpec(SpecPart):
+    """How the task head on the generator's features is fitted."""
+
+    kind: Literal["fusion"] = "fusion"
+    """The fusion interpreter: members on a shared trunk."""
+    members: Annotated[int, Field(ge=1, le=32)] | None = None
+    """Members whose disagreement is the uncertainty."""
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Passes over the annotated images; empty: chosen by cross-validation."""
+    tap_timestep: Annotated[int, Field(ge=0, le=1_000)] | None = None
+    """Diffusion time at which features are read; empty: chosen by cross-validation."""
+    learning_rate: LearningRate | None = None
+    """Step size of the optimiser."""
+    batch_size: BatchSize | None = None
+    """Images per optimiser step."""
+
+
+class FilterSpec(SpecPart):
+    """What of the labelled images is kept."""
+
+    drop_share: Annotated[float, Field(ge=0, le=0.95)] = 0.1
+    """Share of the images, the most uncertain, that is dropped."""
+    ignore_pixel_share: Annotated[float, Field(ge=0, le=0.95)] = 0.0
+    """Share of the pixels, the most uncertain, that is marked as ignore."""
+
+
+class StudentSpec(SpecPart):
+    """Which network is distilled and for how long."""
+
+    architecture: Architecture = "segformer_b0"
+    """A transformers architecture, built from its configuration."""
+    mode: Literal["label", "feature", "mix"] = "label"
+    """What is distilled: soft labels, features, or both."""
+    temperature: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Softens teacher and student distributions alike."""
+    steps: Steps | None = None
+    """Optimiser steps of the distillation; at most one of steps and seconds."""
+    seconds: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Time budget of the distillation instead of steps."""
+    finetune_steps: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Optimiser steps on the few annotated images afterwards; 0: none."""
+    batch_size: BatchSize | None = None
+    """Images per optimiser step."""
+    learning_rate: LearningRate | None = None
+    """Step size of the optimiser."""
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Self:
+        if self.steps is not None and self.seconds is not None:
+            raise ValueError("give steps or seconds, not both")
+        return self
+
+
+class LabelSpec(SpecPart):
+    """Annotation set + generator -> head -> dataset -> student -> report."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "label",
+                    "annotation_set_id": "ann_01kaxv5t8q3m6n9p2r4s7t0v1w",
+                    "generator": "portraits",
+                    "num_images": 2000,
+                }
+            ]
+        }
+    )
+
+    kind: Literal["label"]
+    """The kind of job."""
+    name: Name | None = None
+    """What people call the job; empty: made from its kind and generator."""
+    annotation_set_id: Reference
+    """The few annotated images."""
+    generator: Reference
+    """Id or name of a ready generator."""
+    image_pool_id: Reference | None = None
+    """Sealed pool of real images; needed for the encoded pool."""
+    evaluation_set_id: Reference | None = None
+    """Held-out annotated images; without them the report has the cross-validated score only."""
+    pools: Annotated[list[PoolKind], Field(min_length=1, max_length=2)] = ["synthesized"]
+    """Where the dataset's images come from: sampled, or real images encoded, or both."""
+    num_images: Annotated[int, Field(ge=1, le=10_000_000)] = 2_000
+    """Images to synthesize."""
+    max_encoded_images: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Most images of the pool to encode, from its start; empty: all."""
+    sampling_steps: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    """Denoising steps per synthesized image."""
+    seed: Seed = 0
+    """Same seed, same machine: same dataset."""
+    stop_after: Literal["dataset", "student"] = "student"
+    """Stop when the dataset is exported, or go on to the student and its report."""
+    head: HeadSpec = HeadSpec()
+    """How the task head is fitted."""
+    filter: FilterSpec = FilterSpec()
+    """What is kept."""
+    student: StudentSpec = StudentSpec()
+    """Which network is distilled."""
+
+    @model_validator(mode="after")
+    def _check_pools(self) -> Self:
+        if len(set(self.pools)) != len(self.pools):
+            raise ValueError("pools names one pool twice")
+        if "encoded" in self.pools and self.image_pool_id is None:
+            raise ValueError("the encoded pool needs image_pool_id")
+        return self
+
+
+class NetworkSpec(SpecPart):
+    """Size of a diffusion generator's network."""
+
+    block_out_channels: (
+        Annotated[list[Annotated[int, Field(ge=8, le=2_048)]], Field(min_length=1, max_length=8)] | None
+    ) = None
+    """Channels of each resolution, fine to coarse."""
+    layers_per_block: Annotated[int, Field(ge=1, le=8)] | None = None
+    """Residual layers at each resolution."""
+    patch_size: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Pixels are folded into channels by this factor before the network."""
+    attention: bool | None = None
+    """Attention at the coarsest resolution."""
+
+
+class TrainGeneratorSpec(SpecPart):
+    """Image pool -> generator."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "train_generator",
+                    "name": "tissue",
+                    "image_pool_id": "pool_01kaxv5t8q3m6n9p2r4s7t0v1w",
+                    "minutes": 30.0,
+                }
+            ]
+        }
+    )
+
+    kind: Literal["train_generator"]
+    """The kind of job."""
+    name: Slug
+    """Name of the new generator; must be free."""
+    image_pool_id: Reference
+    """Sealed pool to learn from."""
+    steps: Steps | None = None
+    """Optimiser steps; at most one of steps and minutes."""
+    minutes: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Time budget instead of steps."""
+    batch_size: BatchSize | None = None
+    """Images per optimiser step."""
+    network: NetworkSpec = NetworkSpec()
+    """Size of the network."""
+    learning_rate: LearningRate | None = None
+    """Step size of the optimiser."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay of the moving average of the weights."""
+    seed: Seed = 0
+    """Seed of weights, batches and noise."""
+    holdout_share: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Share of the pool kept out of training, to measure against."""
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Self:
+        if self.steps is not None and self.minutes is not None:
+            raise ValueError("give steps or minutes, not both")
+        return self
+
+
+JobSpec = Annotated[LabelSpec | TrainGeneratorSpec, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[LabelSpec | TrainGeneratorSpec] = TypeAdapter(JobSpec)
+
+
+def parse(document: Mapping[str, Any]) -> LabelSpec | TrainGeneratorSpec:
+    """Read a stored spec; raises pydantic's ValidationError if it is not one."""
+    return _ADAPTER.validate_python(dict(document))
+
+
+def dump(spec: LabelSpec | TrainGeneratorSpec) -> dict[str, Any]:
+    """The spec as plain JSON values, defaults filled in."""
+    return spec.model_dump(mode="json")

@@ -1,0 +1,153 @@
+"""Jobs: made from a typed spec, listed, cancelled, retried."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from service import events, generators, job_checks
+from service.advance import ENDED, advance, cancel_ready_steps, plan_facts
+from service.clock import read_clock
+from service.errors import Conflict, KeyReused, NotFound
+from service.ids import new_id
+from service.job_spec import LabelSpec, TrainGeneratorSpec, dump, parse
+from service.paging import Page, newest_first
+from service.plan import expected_steps
+from service.tables import Job, Step
+from service.unit_of_work import Work
+
+__all__ = ["CreatedJob", "advance", "cancel", "counts", "create", "get", "list_page", "num_expected_steps", "retry"]
+
+
+@dataclass(frozen=True)
+class CreatedJob:
+    """The answer to a request for a job."""
+
+    job: Job
+    """The job, new or found by its idempotency key."""
+    created: bool
+    """False when the same request had made it before."""
+
+
+def create(work: Work, spec: LabelSpec | TrainGeneratorSpec, *, idempotency_key: str | None = None) -> CreatedJob:
+    """Make a job and its first steps. Raises Invalid with every bad reference, KeyReused, Conflict."""
+    body_sha256 = _body_digest(spec)
+    if idempotency_key is not None and (known := _by_key(work, idempotency_key)) is not None:
+        return _same_request(known, body_sha256)
+    checked = job_checks.check(work, spec)
+    job = Job(
+        id=new_id("job"),
+        kind=spec.kind,
+        name=spec.name or f"label with {checked.generator_name}",
+        spec=dump(checked.spec),
+        state="queued",
+        cancel_requested=False,
+        result={},
+        idempotency_key=idempotency_key,
+        idempotency_body_sha256=body_sha256,
+    )
+    try:
+        with work.session.begin_nested():
+            work.session.add(job)
+    except IntegrityError:  # the same key was committed between our look and our insert
+        known = _by_key(work, idempotency_key or "")
+        if known is None:
+            raise
+        return _same_request(known, body_sha256)
+    if isinstance(spec, TrainGeneratorSpec):
+        generator = generators.open_for_job(work, job, spec)
+        job.result = {"generator_id": generator.id}
+    events.job_state(work, job)
+    advance(work, job.id)
+    return CreatedJob(job, created=True)
+
+
+def get(work: Work, job_id: str) -> Job:
+    """One job. Raises NotFound."""
+    job = work.session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def list_page(
+    work: Work, *, state: str | None = None, kind: str | None = None, after: str | None = None, limit: int = 50
+) -> Page[Job]:
+    """Jobs, newest first."""
+    query = select(Job)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    return newest_first(work, query, Job.id, after=after, limit=limit)
+
+
+def counts(work: Work) -> dict[str, int]:
+    """Number of jobs in each state."""
+    return dict(work.session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+
+
+def num_expected_steps(work: Work, job: Job) -> int:
+    """How many steps the job will have in the end."""
+    spec = parse(job.spec)
+    return expected_steps(spec, plan_facts(work, spec))
+
+
+def cancel(work: Work, job_id: str) -> Job:
+    """Cancel a job: waiting steps at once, running ones at their next look. Raises NotFound, Conflict if ended."""
+    job = events.lock_job(work, job_id)
+    if job.state == "cancelled" or job.cancel_requested:
+        return job
+    if job.state in ENDED:
+        raise Conflict(f"The job {job_id} has already {job.state}; only a job that goes on can be cancelled.")
+    job.cancel_requested = True
+    job.state = "cancelling"
+    work.session.flush()
+    events.job_state(work, job)
+    cancel_ready_steps(work, job_id)
+    advance(work, job_id)
+    return job
+
+
+def retry(work: Work, job_id: str) -> Job:
+    """Take up a failed or cancelled job where it stopped: steps keep their checkpoints. Raises NotFound, Conflict."""
+    job = events.lock_job(work, job_id)
+    if job.state not in {"failed", "cancelled"}:
+        raise Conflict(f"The job {job_id} is {job.state}; only a failed or cancelled job can be retried.")
+    change = (
+        update(Step)
+        .where(Step.job_id == job_id, Step.state.in_(["failed", "cancelled"]))
+        .values(state="ready", attempt=0, lost=0, error=None, not_before=None, finished_at=None, progress=None)
+        .returning(Step.queue)
+    )
+    for queue in set(work.session.scalars(change, execution_options={"synchronize_session": False})):
+        work.ring(queue)
+    work.session.expire_all()
+    job = events.lock_job(work, job_id)
+    job.state, job.cancel_requested, job.error, job.finished_at = "running", False, None, None
+    job.started_at = job.started_at or read_clock(work.session)
+    generators.reopen_for_job(work, job_id)
+    work.session.flush()
+    events.job_state(work, job)
+    advance(work, job_id)
+    return job
+
+
+def _by_key(work: Work, key: str) -> Job | None:
+    return work.session.scalars(select(Job).where(Job.idempotency_key == key)).one_or_none()
+
+
+def _same_request(job: Job, body_sha256: str) -> CreatedJob:
+    if job.idempotency_body_sha256 != body_sha256:
+        raise KeyReused(f"This idempotency key made job {job.id} from another body; send a new key.")
+    return CreatedJob(job, created=False)
+
+
+def _body_digest(spec: LabelSpec | TrainGeneratorSpec) -> str:
+    """Digest of the request with defaults filled in: the same wish spelled otherwise is the same wish."""
+    text = json.dumps(dump(spec), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,160 @@
+"""The plan of a job as pure functions: which steps come next, and how the job ends.
+
+Image i of a pool (counted from 0 within the pool) always has seed `params["seed"] + i`, whatever the shard size and
+whoever runs the shard: a shard run twice gives the same bytes on the same machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from service.job_spec import LabelSpec, TrainGeneratorSpec
+
+StepKind = Literal[
+    "fit_head",
+    "label_shard",
+    "seal_dataset",
+    "export_dataset",
+    "distil",
+    "train_baseline",
+    "evaluate",
+    "train_generator",
+]
+Outcome = Literal["succeeded", "failed", "cancelled"]
+CPU_KINDS = frozenset({"seal_dataset", "export_dataset"})
+# A job that is nearly done goes before one that has just begun.
+PRIORITIES: dict[str, int] = {
+    "evaluate": 40,
+    "distil": 30,
+    "train_baseline": 30,
+    "seal_dataset": 20,
+    "export_dataset": 20,
+}
+UNFINISHED = frozenset({"ready", "running"})
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What the plan must know besides the spec; all of it is fixed when the job is made."""
+
+    shard_size: int
+    """Images per shard."""
+    num_pool_images: int = 0
+    """Images in the job's image pool."""
+
+
+@dataclass(frozen=True)
+class StepView:
+    """What the plan needs to know of a step that exists."""
+
+    kind: str
+    """What it does."""
+    index: int
+    """Which of its kind."""
+    state: str
+    """`ready`, `running`, `succeeded`, `failed` or `cancelled`."""
+
+
+@dataclass(frozen=True)
+class NewStep:
+    """A step to be made."""
+
+    kind: StepKind
+    """What it does."""
+    index: int = 0
+    """Which of its kind; (job, kind, index) is unique."""
+    queue: Literal["gpu", "cpu"] = "gpu"
+    """Who can run it."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """What its handler needs besides the spec and earlier outputs."""
+    priority: int = 0
+    """Higher is claimed first."""
+
+
+def next_steps(spec: LabelSpec | TrainGeneratorSpec, steps: Sequence[StepView], facts: PlanFacts) -> list[NewStep]:
+    """Steps that can begin now and do not exist yet; asking again gives the same answer."""
+    existing = {step.kind for step in steps}
+    unfinished = {step.kind for step in steps if step.state != "succeeded"}
+    new: list[NewStep] = []
+    for kind, needs in stages(spec).items():
+        if kind not in existing and all(need in existing and need not in unfinished for need in needs):
+            new += _steps_of(kind, spec, facts)
+    return new
+
+
+def job_outcome(spec: LabelSpec | TrainGeneratorSpec, steps: Sequence[StepView], *, cancelling: bool) -> Outcome | None:
+    """How the job has ended, or None while it goes on."""
+    states = {step.state for step in steps}
+    if cancelling:
+        return None if states & UNFINISHED else "cancelled"
+    if "failed" in states:
+        return "failed"
+    complete = set(stages(spec)) == {step.kind for step in steps}
+    return "succeeded" if complete and states == {"succeeded"} else None
+
+
+def stages(spec: LabelSpec | TrainGeneratorSpec) -> dict[StepKind, tuple[StepKind, ...]]:
+    """Every kind of step this job has, in order, with the kinds that must be wholly done before it."""
+    if isinstance(spec, TrainGeneratorSpec):
+        return {"train_generator": ()}
+    plan: dict[StepKind, tuple[StepKind, ...]] = {
+        "fit_head": (),
+        "label_shard": ("fit_head",),
+        "seal_dataset": ("label_shard",),
+        "export_dataset": ("seal_dataset",),
+    }
+    if spec.stop_after == "dataset":
+        return plan
+    plan["distil"] = ("seal_dataset",)
+    if spec.evaluation_set_id is None:
+        plan["evaluate"] = ("distil",)
+    else:
+        plan["train_baseline"] = ("seal_dataset",)
+        plan["evaluate"] = ("distil", "train_baseline")
+    return plan
+
+
+def expected_steps(spec: LabelSpec | TrainGeneratorSpec, facts: PlanFacts) -> int:
+    """How many steps the whole job will have, for an honest overall progress."""
+    return sum(len(_steps_of(kind, spec, facts)) for kind in stages(spec))
+
+
+def pool_seed(seed: int, pool: str) -> int:
+    """Seed of a pool's first image; 62 bits, so that adding an image's number never overflows."""
+    digest = hashlib.sha256(f"{seed}/{pool}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 2
+
+
+def _steps_of(kind: StepKind, spec: LabelSpec | TrainGeneratorSpec, facts: PlanFacts) -> list[NewStep]:
+    if kind == "label_shard" and isinstance(spec, LabelSpec):
+        return _shards(spec, facts)
+    return [NewStep(kind, queue="cpu" if kind in CPU_KINDS else "gpu", priority=PRIORITIES.get(kind, 0))]
+
+
+def _shards(spec: LabelSpec, facts: PlanFacts) -> list[NewStep]:
+    """All shards of all pools; image indexes of the dataset run on from pool to pool."""
+    shards: list[NewStep] = []
+    first_index = 0
+    for pool in spec.pools:
+        num_images = spec.num_images if pool == "synthesized" else num_encoded(spec, facts)
+        for start in range(0, num_images, facts.shard_size):
+            count = min(facts.shard_size, num_images - start)
+            params = {
+                "pool": pool,
+                "start": start,
+                "count": count,
+                "shard_index": len(shards),
+                "first_index": first_index + start,
+                "seed": pool_seed(spec.seed, pool),
+            }
+            shards.append(NewStep("label_shard", len(shards), params=params))
+        first_index += num_images
+    return shards
+
+
+def num_encoded(spec: LabelSpec, facts: PlanFacts) -> int:
+    """Images of the pool that are encoded."""
+    return min(facts.num_pool_images, spec.max_encoded_images or facts.num_pool_images)

@@ -1,0 +1,40 @@
+"""Reports: measurements against held-out truth and baselines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from service import events
+from service.errors import NotFound
+from service.ids import new_id
+from service.paging import Page, newest_first
+from service.tables import Report
+from service.unit_of_work import Work
+
+
+def record(work: Work, job_id: str, content: dict[str, Any], *, student_id: str | None = None) -> Report:
+    """Make the job's report; call it in the transaction that records the step. Raises NotFound."""
+    job = events.lock_job(work, job_id)
+    row = Report(id=new_id("rep"), job_id=job_id, student_id=student_id, content=content)
+    work.session.add(row)
+    job.result = {**job.result, "report_id": row.id}
+    work.session.flush()
+    return row
+
+
+def get(work: Work, report_id: str) -> Report:
+    """One report. Raises NotFound."""
+    row = work.session.get(Report, report_id)
+    if row is None:
+        raise NotFound(f"There is no report {report_id}.")
+    return row
+
+
+def list_page(work: Work, *, student_id: str | None = None, after: str | None = None, limit: int = 50) -> Page[Report]:
+    """Reports, newest first."""
+    query = select(Report)
+    if student_id is not None:
+        query = query.where(Report.student_id == student_id)
+    return newest_first(work, query, Report.id, after=after, limit=limit)

@@ -1,0 +1,130 @@
+"""All settings of the factory in one object, read from the environment (`LABEL_FACTORY_...`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Bytes = Annotated[int, Field(ge=1, le=2**50)]
+
+
+class Settings(BaseSettings):
+    """Where things live, how steps are leased, and every limit."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LABEL_FACTORY_", extra="forbid", use_attribute_docstrings=True, frozen=True
+    )
+
+    # Where things live
+    data_dir: Path = Path("data")
+    """Folder of the embedded service: database, objects, scratch and logs."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means `factory.sqlite` in the data folder."""
+    storage_url: str = ""
+    """`file:///folder` or `s3://bucket/prefix`; empty means `objects` in the data folder."""
+    scratch_dir: Path | None = None
+    """Folder for uploads and worker files in flight; empty means `scratch` in the data folder."""
+    bundled_generators_dir: Path | None = None
+    """Folder whose sub-folders are generators that the operator offers; registered at start."""
+    min_free_bytes: Annotated[int, Field(ge=0, le=2**50)] = 256 * 2**20
+    """Uploads and steps are refused while a local folder has less free space than this."""
+
+    # Object store (storage_url = s3://...)
+    s3_endpoint: str | None = None
+    """Address of the S3-compatible store; empty means Amazon's."""
+    s3_region: str = "us-east-1"
+    """Region that requests are signed for."""
+    s3_access_key_id: SecretStr | None = None
+    """Access key; empty means the machine's own credentials."""
+    s3_secret_access_key: SecretStr | None = None
+    """Secret of the access key."""
+    s3_virtual_hosted: bool = False
+    """Address buckets as sub-domains; most S3-compatible stores want paths instead."""
+
+    # Doorbell
+    broker_url: str = ""
+    """Redis URL of the Celery doorbell; empty means embedded: workers poll the database."""
+
+    # Steps
+    lease_seconds: Seconds = 60.0
+    """A worker that is silent for this long has lost its step."""
+    heartbeat_seconds: Seconds = 5.0
+    """How often a worker renews its lease; at most a third of the lease."""
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """A step that used up this many attempts fails."""
+    retry_backoff_seconds: Annotated[float, Field(ge=0, le=3_600)] = 5.0
+    """Wait before the second attempt after a retryable failure; doubles each time."""
+    poll_seconds: Seconds = 0.5
+    """How often an idle embedded worker looks at the database."""
+    reap_seconds: Seconds = 15.0
+    """How often expired leases are looked for and ready steps are rung again."""
+    progress_event_seconds: Annotated[float, Field(ge=0, le=3_600)] = 1.0
+    """At most one progress event per step in this time."""
+    shard_size: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Images per shard: small enough for several workers to share a job."""
+
+    # Edge
+    api_host: str = "127.0.0.1"
+    """Address the API listens on."""
+    api_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """Port the API listens on; 0 takes any free one."""
+    event_poll_seconds: Seconds = 0.5
+    """How often an event stream looks for new events."""
+    page_limit: Annotated[int, Field(ge=1, le=1_000)] = 200
+    """Most items in one page of a list."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log line that is written."""
+    log_json: bool = False
+    """Write log lines as JSON objects."""
+
+    # Limits on what is sent
+    max_json_bytes: Bytes = 2**20
+    """Largest JSON body."""
+    max_upload_bytes: Bytes = 4 * 2**30
+    """Largest uploaded archive."""
+    max_inflated_bytes: Bytes = 16 * 2**30
+    """Largest sum of an archive's files after inflating."""
+    max_archive_ratio: Annotated[float, Field(ge=1, le=100_000)] = 100.0
+    """Largest ratio of inflated to packed size of one member."""
+    max_archive_members: Count = 200_000
+    """Most members in an archive."""
+    max_image_pixels: Count = 40_000_000
+    """Most pixels in one image."""
+    max_classes: Annotated[int, Field(ge=2, le=255)] = 250
+    """Most classes in an annotation set (a label map is 8 bit and 255 means ignore)."""
+    max_annotation_images: Count = 20_000
+    """Most images in one annotation set."""
+    max_job_images: Count = 10_000_000
+    """Most images one job may synthesize."""
+
+    @model_validator(mode="after")
+    def _check_heartbeat(self) -> Self:
+        if self.heartbeat_seconds * 3 > self.lease_seconds:
+            raise ValueError("heartbeat_seconds must be at most a third of lease_seconds")
+        return self
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL with the default filled in."""
+        path = self.data_dir.absolute() / "factory.sqlite"
+        return self.database_url or f"sqlite:///{path}"
+
+    @property
+    def resolved_storage_url(self) -> str:
+        """The object store's URL with the default filled in."""
+        return self.storage_url or (self.data_dir.absolute() / "objects").as_uri()
+
+    @property
+    def resolved_scratch_dir(self) -> Path:
+        """The scratch folder with the default filled in."""
+        return (self.scratch_dir or self.data_dir / "scratch").absolute()
+
+    @property
+    def embedded(self) -> bool:
+        """True where workers poll the database and no broker rings them."""
+        return not self.broker_url

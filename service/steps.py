@@ -1,0 +1,255 @@
+"""The protocol between the database and a worker: claim under a lease, beat, record once.
+
+Every change of a claimed step proves token and state under the job's lock; a worker that lost its step gets LeaseLost
+and its whole transaction, with whatever rows it wrote, is rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, and_, case, func, or_, select, update
+
+from service import events
+from service.clock import database_now, read_clock
+from service.errors import LeaseLost, NotFound
+from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
+from service.leases import ACTIVE, close, expire_leases, give_back, hold, sweep_stopped_jobs
+from service.tables import Job, Step
+from service.unit_of_work import Work
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a step is; a durable snapshot."""
+
+    done: int
+    """Units done."""
+    total: int | None = None
+    """Units in all; empty if nobody knows."""
+    unit: str = "steps"
+    """What is counted: `images`, `steps`, `epochs`."""
+    rate: float | None = None
+    """Units per second."""
+    eta_seconds: float | None = None
+    """Seconds that are left."""
+    message: str | None = None
+    """What it is doing, for people."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Latest numbers, such as the loss."""
+
+
+@dataclass(frozen=True)
+class ClaimedStep:
+    """A step that this worker holds, with all that its handler needs."""
+
+    id: str
+    """The step."""
+    job_id: str
+    """Its job."""
+    kind: str
+    """Which handler runs it."""
+    index: int
+    """Which of its kind."""
+    queue: str
+    """The queue it was taken from."""
+    attempt: int
+    """1 for the first."""
+    token: int
+    """Proves that this worker holds the step; part of every object key it writes."""
+    params: Mapping[str, Any]
+    """What the plan put there, such as the range of a shard."""
+    spec: LabelSpec | TrainGeneratorSpec
+    """What the user asked for."""
+    job_result: Mapping[str, str]
+    """Ids the job has made so far: generator_id, dataset_id, student_id."""
+    checkpoint_key: str | None
+    """Object to resume from."""
+    lease_until: datetime
+    """When the step is lost without a heartbeat, on the database's clock."""
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The database's answer to a heartbeat."""
+
+    alive: bool
+    """False: the step belongs to somebody else now; stop and record nothing."""
+    cancel_requested: bool
+    """True: stop at the next batch and record the step as cancelled."""
+
+
+def claim(work: Work, *, queues: Sequence[str], owner: str, lease_seconds: float | None = None) -> ClaimedStep | None:
+    """Take the most urgent step of these queues, waiting or lost by a silent worker; None if there is none."""
+    lease = lease_seconds or work.settings.lease_seconds
+    taken = (
+        update(Step)
+        .where(Step.id == _most_urgent(queues, work.settings.max_attempts).scalar_subquery())
+        .values(
+            state="running",
+            token=Step.token + 1,
+            attempt=Step.attempt + 1,
+            lost=Step.lost + case((Step.state == "running", 1), else_=0),
+            owner=owner,
+            lease_until=database_now(lease),
+            started_at=database_now(),
+            not_before=None,
+        )
+        .returning(Step)
+    )
+    options = {"synchronize_session": False, "populate_existing": True}
+    step = work.session.scalars(taken, execution_options=options).one_or_none()
+    if step is None:
+        expire_leases(work)  # steps whose attempts are used up end even where nobody else reaps
+        return None
+    return _begin(work, step)
+
+
+def _most_urgent(queues: Sequence[str], max_attempts: int) -> Select[str]:
+    now = database_now()
+    waiting = and_(Step.state == "ready", or_(Step.not_before.is_(None), Step.not_before <= now))
+    lost = and_(Step.state == "running", Step.lease_until < now, Step.attempt < max_attempts)
+    return (
+        select(Step.id)
+        .join(Job, Job.id == Step.job_id)
+        .where(or_(waiting, lost), Step.queue.in_(list(queues)), Job.state.in_(ACTIVE))
+        .order_by(Step.priority.desc(), Step.created_at, Step.index)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=Step)
+    )
+
+
+def _begin(work: Work, step: Step) -> ClaimedStep:
+    job = events.lock_job(work, step.job_id)
+    if job.state == "queued":
+        job.state, job.started_at = "running", step.started_at
+        work.session.flush()
+        events.job_state(work, job)
+    events.step_state(work, step)
+    assert step.lease_until is not None
+    return ClaimedStep(
+        id=step.id,
+        job_id=step.job_id,
+        kind=step.kind,
+        index=step.index,
+        queue=step.queue,
+        attempt=step.attempt,
+        token=step.token,
+        params=step.params,
+        spec=parse(job.spec),
+        job_result=job.result,
+        checkpoint_key=step.checkpoint_key,
+        lease_until=step.lease_until,
+    )
+
+
+def heartbeat(
+    work: Work, step_id: str, token: int, *, lease_seconds: float | None = None, progress: Progress | None = None
+) -> Heartbeat:
+    """Renew the lease, keep the progress, and learn whether to go on."""
+    try:
+        step, job = hold(work, step_id, token)
+    except (LeaseLost, NotFound):
+        return Heartbeat(alive=False, cancel_requested=False)
+    lease = lease_seconds or work.settings.lease_seconds
+    step.lease_until = read_clock(work.session) + timedelta(seconds=lease)
+    if progress is not None:
+        snapshot = asdict(progress)
+        if snapshot != step.progress:
+            step.progress = snapshot
+            events.step_progress(work, step, snapshot)
+    return Heartbeat(alive=True, cancel_requested=job.state not in ACTIVE)
+
+
+def save_checkpoint(work: Work, step_id: str, token: int, key: str) -> str | None:
+    """Remember where the step can resume; returns the former key, whose object may be deleted. Raises LeaseLost."""
+    step, _ = hold(work, step_id, token)
+    former, step.checkpoint_key = step.checkpoint_key, key
+    return former if former != key else None
+
+
+def record_success(
+    work: Work, step_id: str, token: int, output: Mapping[str, Any], *, peak_memory_bytes: int | None = None
+) -> None:
+    """Record the step's output and move the job on. Raises LeaseLost."""
+    step, _ = hold(work, step_id, token)
+    step.output = dict(output)
+    step.error = None
+    close(work, step, "succeeded", peak_memory_bytes)
+
+
+def record_failure(
+    work: Work,
+    step_id: str,
+    token: int,
+    error: Mapping[str, Any],
+    *,
+    retryable: bool = False,
+    peak_memory_bytes: int | None = None,
+) -> None:
+    """Record a problem document; a retryable one is tried again later while attempts remain. Raises LeaseLost."""
+    step, job = hold(work, step_id, token)
+    step.error = dict(error)
+    if retryable and job.state in ACTIVE and step.attempt < work.settings.max_attempts:
+        pause = work.settings.retry_backoff_seconds * 2 ** (step.attempt - 1)
+        step.not_before = read_clock(work.session) + timedelta(seconds=pause)
+        give_back(work, step)
+        return
+    close(work, step, "cancelled" if job.state == "cancelling" else "failed", peak_memory_bytes)
+
+
+def record_cancelled(work: Work, step_id: str, token: int) -> None:
+    """Record that the worker stopped because the job is cancelled or has failed elsewhere. Raises LeaseLost."""
+    step, job = hold(work, step_id, token)
+    if job.state in ACTIVE:  # the job was retried while the worker was stopping: the step is wanted again
+        give_back(work, step)
+        return
+    close(work, step, "cancelled", None)
+
+
+def release(work: Work, step_id: str, token: int) -> None:
+    """Give the step back on an orderly shutdown; the attempt does not count. Raises LeaseLost."""
+    step, job = hold(work, step_id, token)
+    if job.state not in ACTIVE:
+        close(work, step, "cancelled", None)
+        return
+    step.attempt -= 1
+    give_back(work, step)
+
+
+def reap(work: Work) -> int:
+    """Give back steps of silent workers and ring for all that wait; returns how many steps changed. Run often."""
+    changed = expire_leases(work) + sweep_stopped_jobs(work)
+    due = and_(Step.state == "ready", or_(Step.not_before.is_(None), Step.not_before <= database_now()))
+    for queue in work.session.scalars(select(Step.queue).where(due).distinct()):
+        work.ring(queue)
+    return changed
+
+
+def outputs(work: Work, job_id: str, kind: str) -> list[dict[str, Any]]:
+    """Outputs of the job's succeeded steps of one kind, by index."""
+    query = select(Step.output).where(Step.job_id == job_id, Step.kind == kind, Step.state == "succeeded")
+    return [output or {} for output in work.session.scalars(query.order_by(Step.index))]
+
+
+def get(work: Work, step_id: str) -> Step:
+    """One step. Raises NotFound."""
+    step = work.session.get(Step, step_id)
+    if step is None:
+        raise NotFound(f"There is no step {step_id}.")
+    return step
+
+
+def list_of_job(work: Work, job_id: str) -> list[Step]:
+    """All steps of a job in the order they were made."""
+    query = select(Step).where(Step.job_id == job_id).order_by(Step.created_at, Step.kind, Step.index)
+    return list(work.session.scalars(query))
+
+
+def counts(work: Work) -> dict[tuple[str, str], int]:
+    """Number of steps by (queue, state), of jobs that go on."""
+    query = select(Step.queue, Step.state, func.count()).group_by(Step.queue, Step.state)
+    return {(queue, state): number for queue, state, number in work.session.execute(query)}

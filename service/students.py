@@ -1,0 +1,84 @@
+"""Students: distilled networks with their files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from service import events
+from service.errors import NotFound
+from service.paging import Page, newest_first
+from service.tables import Student
+from service.unit_of_work import Work
+
+
+@dataclass(frozen=True)
+class StudentFile:
+    """One stored file of a student's directory."""
+
+    name: str
+    """Name within the directory, such as `model.safetensors`."""
+    key: str
+    """Its object."""
+    num_bytes: int
+    """Its length."""
+    sha256: str
+    """Its digest."""
+
+
+@dataclass(frozen=True)
+class NewStudent:
+    """What a distillation hands over; its files are stored already."""
+
+    id: str
+    """From `ids.new_id("stu")`: the files' keys are made of it."""
+    dataset_id: str
+    """What it learned from."""
+    name: str
+    """What people call it."""
+    architecture: str
+    """As in the job's spec."""
+    num_parameters: int
+    """Weights of the network."""
+    classes: list[dict[str, Any]]
+    """Classes in the order of its output channels."""
+    files: list[StudentFile]
+    """All files of the directory."""
+    archive_key: str
+    """Zip of all files."""
+    card: dict[str, Any]
+    """Recipe, losses, checks."""
+
+
+def record(work: Work, job_id: str, new: NewStudent) -> Student:
+    """Make the job's student; call it in the transaction that records the step. Raises NotFound."""
+    job = events.lock_job(work, job_id)
+    fields = {name: getattr(new, name) for name in new.__dataclass_fields__ if name != "files"}
+    row = Student(job_id=job_id, files=[asdict(file) for file in new.files], **fields)
+    work.session.add(row)
+    job.result = {**job.result, "student_id": row.id}
+    work.session.flush()
+    return row
+
+
+def get(work: Work, student_id: str) -> Student:
+    """One student. Raises NotFound."""
+    row = work.session.get(Student, student_id)
+    if row is None:
+        raise NotFound(f"There is no student {student_id}.")
+    return row
+
+
+def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[Student]:
+    """Students, newest first."""
+    return newest_first(work, select(Student), Student.id, after=after, limit=limit)
+
+
+def file(row: Student, name: str) -> StudentFile:
+    """One file of a student by name. Raises NotFound."""
+    for entry in row.files:
+        if entry["name"] == name:
+            return StudentFile(**entry)
+    raise NotFound(f"The student {row.id} has no file {name[:100]}.")

@@ -1,0 +1,29 @@
+"""One SQLAlchemy class per noun; only service functions query them."""
+
+from service.tables.annotation_set import AnnotationSet
+from service.tables.base import Base
+from service.tables.dataset import Dataset, DatasetExport, DatasetImage, DatasetShard
+from service.tables.event import Event
+from service.tables.generator import Generator
+from service.tables.image_pool import ImagePool, PoolPart
+from service.tables.job import Job
+from service.tables.report import Report
+from service.tables.step import Step
+from service.tables.student import Student
+
+__all__ = [
+    "AnnotationSet",
+    "Base",
+    "Dataset",
+    "DatasetExport",
+    "DatasetImage",
+    "DatasetShard",
+    "Event",
+    "Generator",
+    "ImagePool",
+    "Job",
+    "PoolPart",
+    "Report",
+    "Step",
+    "Student",
+]

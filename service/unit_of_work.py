@@ -1,0 +1,56 @@
+"""The unit of work: one request or one step record is one transaction; doorbells ring after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.doorbell import Doorbell
+from service.errors import StorageFull
+from service.settings import Settings
+from service.storage import ObjectStorage
+
+# SQLite's and PostgreSQL's words for a full disk.
+FULL_SIGNS = ("database or disk is full", "No space left on device", "could not extend file")
+
+
+class Work:
+    """What service functions work with: an open transaction, the object store and the settings.
+
+    Store objects before the first query where you can: on SQLite a transaction keeps all other writers waiting.
+    """
+
+    def __init__(self, session: Session, storage: ObjectStorage, settings: Settings) -> None:
+        self.session = session
+        self.storage = storage
+        self.settings = settings
+        self._queues: set[str] = set()
+
+    def ring(self, queue: str) -> None:
+        """Wake the workers of a queue once this work is committed; dropped if it is rolled back."""
+        self._queues.add(queue)
+
+    @property
+    def rung(self) -> frozenset[str]:
+        """Queues to ring after the commit."""
+        return frozenset(self._queues)
+
+
+@contextmanager
+def unit_of_work(
+    sessions: sessionmaker[Session], storage: ObjectStorage, settings: Settings, doorbell: Doorbell
+) -> Iterator[Work]:
+    """Open a Work; commit on exit and then ring, or roll back on an exception. Raises StorageFull."""
+    try:
+        with sessions.begin() as session:
+            work = Work(session, storage, settings)
+            yield work
+    except DBAPIError as error:
+        if any(sign in str(error.orig) for sign in FULL_SIGNS):
+            raise StorageFull("The disk of the database is full. Free space, then try again.") from error
+        raise
+    for queue in sorted(work.rung):
+        doorbell.ring(queue)
