@@ -1,0 +1,149 @@
+"""The one augmentation, for heads, students and baselines alike: image and target are warped by one grid.
+
+A target is a class distribution per pixel; a pixel whose distribution sums to zero is ignored by every loss.
+Axes: B batch, C channel, H height, W width. Images are float in [-1, 1].
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from models.contracts import IGNORE
+from models.examples import Example
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Ranges of the random warps and of the photometric changes; flips of None are measured on the examples."""
+
+    horizontal_flip: bool | None = None
+    """Mirror left and right; None = only when the labels' layout is the same on both sides."""
+    vertical_flip: bool | None = None
+    """Mirror top and bottom; None = only when the labels' layout is the same above and below."""
+    rotation: float | None = None
+    """Greatest rotation in degrees; None = 180 when both flips are on, else 15."""
+    scale: float = 1.35
+    """Greatest zoom in and out, as a factor."""
+    aspect: float = 1.15
+    """Greatest stretch of width against height, as a factor."""
+    shift: float = 0.12
+    """Greatest translation as a share of the side."""
+    elastic: float = 0.03
+    """Standard deviation of the coarse random displacement, as a share of the side."""
+    brightness: float = 0.2
+    """Greatest shift of the image's values (the range is 2 wide)."""
+    contrast: float = 0.3
+    """Greatest relative change of contrast."""
+    gamma: float = 0.3
+    """Greatest log2 exponent of the tone curve."""
+    colour: float = 0.1
+    """Greatest relative change of one colour channel against the others."""
+    noise: float = 0.06
+    """Greatest standard deviation of added noise."""
+    blur: float = 0.3
+    """Share of images that are softened with a 3x3 kernel."""
+
+
+def measure_symmetry(examples: Sequence[Example], *, num_classes: int, grid: int = 4) -> tuple[bool, bool]:
+    """(left-right, top-bottom): may images be mirrored that way without leaving the domain?
+
+    The labels' coarse layout is compared with its mirror image. Where the mean difference over the examples is large
+    against its own scatter (pooled squared t statistic above 3; 1 is expected of a symmetric domain), the side matters.
+    """
+    layouts = np.stack([_layout(example.label_HW, num_classes, grid) for example in examples])
+    return _is_symmetric(layouts, axis=3), _is_symmetric(layouts, axis=2)
+
+
+def resolve(config: AugmentConfig, examples: Sequence[Example], *, num_classes: int) -> AugmentConfig:
+    """The config with every None replaced by what the examples say."""
+    across, upside_down = measure_symmetry(examples, num_classes=num_classes)
+    horizontal = across if config.horizontal_flip is None else config.horizontal_flip
+    vertical = upside_down if config.vertical_flip is None else config.vertical_flip
+    rotation = config.rotation if config.rotation is not None else (180.0 if horizontal and vertical else 15.0)
+    return replace(config, horizontal_flip=horizontal, vertical_flip=vertical, rotation=rotation)
+
+
+def augment(
+    image_BCHW: torch.Tensor, target_BCHW: torch.Tensor, config: AugmentConfig, *, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One random warp and tone change per image; the target follows the warp. Same shapes and ranges as given."""
+    grid_BHW2 = _random_grid(image_BCHW.shape, config, generator).to(image_BCHW.device)
+    image_BCHW = functional.grid_sample(image_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
+    target_BCHW = functional.grid_sample(target_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
+    return _change_tones(image_BCHW, config, generator), target_BCHW
+
+
+def _layout(label_HW: np.ndarray, num_classes: int, grid: int) -> np.ndarray:
+    """Share of every class in the cells of a coarse grid: (num_classes, grid, grid)."""
+    one_hot = torch.from_numpy(np.stack([label_HW == index for index in range(num_classes)])).float()
+    valid = torch.from_numpy(label_HW != IGNORE).float()
+    share = functional.adaptive_avg_pool2d(one_hot[None], grid) / functional.adaptive_avg_pool2d(
+        valid[None, None], grid
+    ).clamp_min(1e-3)
+    layout: np.ndarray = share[0].numpy()
+    return layout
+
+
+def _is_symmetric(layouts: np.ndarray, axis: int) -> bool:
+    difference = layouts - np.flip(layouts, axis=axis)
+    count = len(layouts)
+    if count < 2:
+        return axis == 3
+    signal = float((difference.mean(axis=0) ** 2).sum()) * count
+    scatter = float(difference.var(axis=0, ddof=1).sum())
+    return signal <= 3.0 * scatter + 1e-9
+
+
+def _random_grid(shape: torch.Size, config: AugmentConfig, generator: torch.Generator) -> torch.Tensor:
+    """Sampling positions BHW2 in [-1, 1]: affine plus a smooth random displacement."""
+    batch, _, height, width = shape
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return torch.rand(batch, generator=generator) * (high - low) + low
+
+    def sign(enabled: bool | None) -> torch.Tensor:
+        flips = torch.rand(batch, generator=generator) < 0.5
+        return torch.where(flips & bool(enabled), -1.0, 1.0)
+
+    angle = uniform(-1.0, 1.0) * math.radians(15.0 if config.rotation is None else config.rotation)
+    zoom = torch.exp(uniform(-1.0, 1.0) * math.log(config.scale))
+    stretch = torch.exp(uniform(-0.5, 0.5) * math.log(config.aspect))
+    scale_x, scale_y = zoom * stretch * sign(config.horizontal_flip), zoom / stretch * sign(config.vertical_flip)
+    ratio = height / width
+    theta_B23 = torch.stack(
+        [
+            torch.stack([scale_x * angle.cos(), -scale_y * angle.sin() * ratio, uniform(-2.0, 2.0) * config.shift], 1),
+            torch.stack([scale_x * angle.sin() / ratio, scale_y * angle.cos(), uniform(-2.0, 2.0) * config.shift], 1),
+        ],
+        dim=1,
+    )
+    grid_BHW2 = functional.affine_grid(theta_B23, [batch, 1, height, width], align_corners=False)
+    if config.elastic > 0:
+        coarse = torch.randn(batch, 2, 5, 5, generator=generator) * 2.0 * config.elastic
+        smooth = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
+        grid_BHW2 = grid_BHW2 + smooth.permute(0, 2, 3, 1)
+    return grid_BHW2
+
+
+def _change_tones(image_BCHW: torch.Tensor, config: AugmentConfig, generator: torch.Generator) -> torch.Tensor:
+    batch, channels = image_BCHW.shape[:2]
+    device = image_BCHW.device
+
+    def uniform(*size: int) -> torch.Tensor:
+        return (torch.rand(*size, generator=generator) * 2.0 - 1.0).to(device)
+
+    gain = (1.0 + config.contrast * uniform(batch, 1, 1, 1)) * (1.0 + config.colour * uniform(batch, channels, 1, 1))
+    mean = image_BCHW.mean(dim=(2, 3), keepdim=True)
+    image_BCHW = (image_BCHW - mean) * gain + mean + config.brightness * uniform(batch, 1, 1, 1)
+    exponent = torch.exp2(config.gamma * uniform(batch, 1, 1, 1))
+    image_BCHW = ((image_BCHW.clamp(-1.0, 1.0) + 1.0) / 2.0).pow(exponent) * 2.0 - 1.0
+    soften = (torch.rand(batch, generator=generator) < config.blur).to(device)[:, None, None, None]
+    padded = functional.pad(image_BCHW, (1, 1, 1, 1), mode="replicate")
+    image_BCHW = torch.where(soften, 0.5 * image_BCHW + 0.5 * functional.avg_pool2d(padded, 3, stride=1), image_BCHW)
+    noise = torch.randn(image_BCHW.shape, generator=generator).to(device)
+    strength = config.noise * torch.rand(batch, 1, 1, 1, generator=generator).to(device)
+    return (image_BCHW + strength * noise).clamp(-1.0, 1.0)

@@ -1,0 +1,1 @@
+"""Students: small transformers networks that learn from the dataset."""

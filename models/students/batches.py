@@ -1,0 +1,97 @@
+"""What a student sees: augmented batches from the few labels, from the dataset, or from both.
+
+Axes: B batch, C channel, H, W.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from models.augmentation import AugmentConfig, augment
+from models.contracts import IGNORE, ClassSpec
+from models.examples import Example, to_float_images
+from models.instances import channel_classes, encode_channels
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class SoftDataset(Protocol):
+    """Indexable pairs (image uint8 HWC, channel probabilities float32 CHW); an all-zero pixel is ignored."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def one_hot_targets(examples: Sequence[Example], classes: Sequence[ClassSpec]) -> torch.Tensor:
+    """Examples -> float BCHW distributions over the output channels; ignored pixels are all zero."""
+    channels_BHW = np.stack([encode_channels(example.label_HW, example.instances_HW, classes) for example in examples])
+    indices_BHW = torch.from_numpy(channels_BHW).long()
+    count = len(channel_classes(classes))
+    hot_BHWC = torch.nn.functional.one_hot(indices_BHW.clamp_max(count), count + 1)[..., :count]
+    return (hot_BHWC * (indices_BHW != IGNORE)[..., None]).permute(0, 3, 1, 2).float().contiguous()
+
+
+class ExampleBatches:
+    """Random augmented draws from the few labelled examples, kept in memory."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        classes: Sequence[ClassSpec],
+        config: AugmentConfig,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.images_BCHW = to_float_images([example.image_HWC for example in examples])
+        self.targets_BCHW = one_hot_targets(examples, classes)
+        self.config, self.batch_size, self.device = config, batch_size, device
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """`count` examples with fresh augmentation; every example appears as evenly as `count` allows."""
+        total = len(self.images_BCHW)
+        order = torch.cat([torch.randperm(total, generator=generator) for _ in range(-(-count // total))])[:count]
+        image_BCHW, target_BCHW = augment(
+            self.images_BCHW[order], self.targets_BCHW[order], self.config, generator=generator
+        )
+        return image_BCHW.to(self.device), target_BCHW.to(self.device)
+
+    def __call__(self, generator: torch.Generator) -> Batch:
+        """The batch of a step."""
+        return self.draw(self.batch_size, generator)
+
+
+class DistillationBatches:
+    """Dataset images with their soft labels, and a share of the few labelled examples in every batch."""
+
+    def __init__(
+        self,
+        dataset: SoftDataset,
+        examples: ExampleBatches | None,
+        config: AugmentConfig,
+        *,
+        batch_size: int,
+        example_share: float,
+        weights: Sequence[float] | None,
+        device: torch.device,
+    ) -> None:
+        self.dataset, self.examples, self.config, self.device = dataset, examples, config, device
+        self.num_examples = round(batch_size * example_share) if examples is not None else 0
+        self.num_images = batch_size - self.num_examples
+        self.weights = torch.ones(len(dataset)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
+
+    def __call__(self, generator: torch.Generator) -> Batch:
+        """The batch of a step: images drawn by weight, with replacement, warped together with their soft labels."""
+        picks = torch.multinomial(self.weights, self.num_images, replacement=True, generator=generator).tolist()
+        pairs = [self.dataset[index] for index in picks]
+        targets = torch.from_numpy(np.stack([np.asarray(soft_CHW, dtype=np.float32) for _, soft_CHW in pairs]))
+        image_BCHW, target_BCHW = augment(
+            to_float_images([image_HWC for image_HWC, _ in pairs]), targets, self.config, generator=generator
+        )
+        image_BCHW, target_BCHW = image_BCHW.to(self.device), target_BCHW.to(self.device)
+        if self.examples is None or self.num_examples == 0:
+            return image_BCHW, target_BCHW
+        few_image_BCHW, few_target_BCHW = self.examples.draw(self.num_examples, generator)
+        return torch.cat([image_BCHW, few_image_BCHW]), torch.cat([target_BCHW, few_target_BCHW])

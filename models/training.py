@@ -1,0 +1,222 @@
+"""The one training loop: cosine schedule, averaged weights, resumable at any step.
+
+An objective is a module that owns the network it trains and answers `forward(batch) -> {"loss": tensor, ...parts}`.
+`batches(generator)` makes the batch of a step from that step's own random generator, so a run that was
+interrupted and resumed sees the same batches as one that was not.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from models.contracts import Progress, Stop, Stopped
+from models.precision import mixed_precision
+
+Batches = Callable[[torch.Generator], Any]
+"""`batches(generator)` draws one batch; the generator is the step's own."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long and how fast to train. Exactly one of `steps` and `seconds` is the budget."""
+
+    steps: int | None = 400
+    """Optimiser steps; deterministic."""
+    seconds: float | None = None
+    """Wall-clock budget instead of steps; depends on the machine."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_share: float = 0.08
+    """Share of the budget over which the learning rate rises from zero."""
+    final_share: float = 0.01
+    """Learning rate at the end, as a share of the peak."""
+    ema_decay: float = 0.99
+    """Decay of the averaged weights that are the result; 0 = the last weights."""
+    gradient_clip: float = 1.0
+    seed: int = 0
+    report_every: int = 10
+    """Steps between progress reports and curve points."""
+    checkpoint_seconds: float = 15.0
+    """Seconds between checkpoints."""
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("Give exactly one of steps and seconds as the budget.")
+        if self.steps is not None and self.steps < 0:
+            raise ValueError("steps must not be negative.")
+
+
+@dataclass
+class FitResult:
+    """What a finished run leaves beside the trained weights (which are in the objective, averaged)."""
+
+    steps: int
+    seconds: float
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    """Metric name -> one value per report; `step` is among them."""
+
+
+def fit(
+    objective: nn.Module,
+    batches: Batches,
+    config: FitConfig,
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    checkpoint_path: Path | None = None,
+) -> FitResult:
+    """Train the objective's parameters in place and leave the averaged weights in it.
+
+    A file at `checkpoint_path` is continued from; it is written every few seconds and when `stop` answers true, which
+    ends the run with `Stopped`.
+    """
+    run = _Run(objective.to(device).train(), config)
+    if checkpoint_path is not None and checkpoint_path.exists():
+        run.load(checkpoint_path, device)
+    saved_at = time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        while (share := run.share()) < 1.0:
+            if stop is not None and stop():
+                if checkpoint_path is not None:
+                    run.save(checkpoint_path)
+                raise Stopped
+            parts = _step(run, batches, device, share)
+            run.report(parts, progress)
+            if checkpoint_path is not None and time.monotonic() - saved_at > config.checkpoint_seconds:
+                run.save(checkpoint_path)
+                saved_at = time.monotonic()
+    run.finish()
+    return FitResult(steps=run.step, seconds=run.elapsed(), curves=run.curves)
+
+
+def _step(run: "_Run", batches: Batches, device: torch.device, share: float) -> dict[str, torch.Tensor]:
+    config = run.config
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + run.step)
+    torch.manual_seed(config.seed * 1_000_003 + run.step)
+    batch = batches(generator)
+    for group in run.optimizer.param_groups:
+        group["lr"] = config.learning_rate * schedule(share, config)
+    with mixed_precision(device):
+        parts: dict[str, torch.Tensor] = run.objective(batch)
+    run.optimizer.zero_grad(set_to_none=True)
+    parts["loss"].backward()
+    if config.gradient_clip > 0:
+        nn.utils.clip_grad_norm_(run.parameters, config.gradient_clip)
+    run.optimizer.step()
+    run.average()
+    run.step += 1
+    return parts
+
+
+def schedule(share: float, config: FitConfig) -> float:
+    """Learning-rate factor in (0, 1] at a share of the budget in [0, 1): linear warm-up, then cosine."""
+    if share < config.warmup_share:
+        return (share + 1e-3) / (config.warmup_share + 1e-3)
+    rest = (share - config.warmup_share) / max(1e-9, 1.0 - config.warmup_share)
+    return config.final_share + (1.0 - config.final_share) * 0.5 * (
+        1.0 + float(torch.cos(torch.tensor(rest * torch.pi)))
+    )
+
+
+class _Run:
+    """The mutable state of a run and its safetensors checkpoint."""
+
+    def __init__(self, objective: nn.Module, config: FitConfig) -> None:
+        self.objective, self.config = objective, config
+        named = {name: value for name, value in objective.named_parameters() if value.requires_grad}
+        self.names, self.parameters = list(named), list(named.values())
+        decayed = [value for value in self.parameters if value.ndim > 1]
+        plain = [value for value in self.parameters if value.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            betas=config.betas,
+        )
+        self.averaged = {name: value.detach().clone() for name, value in self._live().items()}
+        self.step = 0
+        self.curves: dict[str, list[float]] = {}
+        self._sums: dict[str, float] = {}
+        self._before = 0.0
+        self._started = time.monotonic()
+
+    def _live(self) -> dict[str, torch.Tensor]:
+        """Trained parameters and floating buffers (running statistics) by name."""
+        buffers = {name: value for name, value in self.objective.named_buffers() if value.is_floating_point()}
+        return dict(zip(self.names, self.parameters, strict=True)) | buffers
+
+    def elapsed(self) -> float:
+        """Seconds of training, those before an interruption included."""
+        return self._before + time.monotonic() - self._started
+
+    def share(self) -> float:
+        """Share of the budget that is spent."""
+        if self.config.steps is not None:
+            return self.step / self.config.steps if self.config.steps else 1.0
+        return self.elapsed() / max(1e-9, self.config.seconds or 0.0)
+
+    def average(self) -> None:
+        decay = min(self.config.ema_decay, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            live = self._live()
+            torch._foreach_lerp_(
+                list(self.averaged.values()), [live[name].detach() for name in self.averaged], 1.0 - decay
+            )
+
+    def finish(self) -> None:
+        if self.config.ema_decay > 0 and self.step > 0:
+            with torch.no_grad():
+                for name, value in self._live().items():
+                    value.copy_(self.averaged[name])
+        self.objective.eval()
+
+    def report(self, parts: dict[str, torch.Tensor], progress: Progress | None) -> None:
+        for name, value in parts.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
+        if self.step % self.config.report_every:
+            return
+        metrics = {name: value / self.config.report_every for name, value in self._sums.items()}
+        self._sums = {}
+        for name, value in {"step": float(self.step), **metrics}.items():
+            self.curves.setdefault(name, []).append(value)
+        if progress is not None:
+            total = self.config.steps or max(self.step, int(self.step / max(1e-6, self.share())))
+            progress(self.step, total, metrics)
+
+    def save(self, path: Path) -> None:
+        tensors = {f"live/{name}": value.detach().cpu().contiguous() for name, value in self._live().items()}
+        tensors |= {f"averaged/{name}": value.cpu().contiguous() for name, value in self.averaged.items()}
+        for name, value in zip(self.names, self.parameters, strict=True):
+            for key, state in self.optimizer.state.get(value, {}).items():
+                tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(state).detach().cpu().clone()
+        tensors |= {f"curve/{name}": torch.tensor(values, dtype=torch.float64) for name, values in self.curves.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        save_file(tensors, partial, metadata={"step": str(self.step), "seconds": str(self.elapsed())})
+        partial.replace(path)
+
+    def load(self, path: Path, device: torch.device) -> None:
+        with safe_open(path, "pt", device=str(device)) as file:
+            self.step, self._before = int(file.metadata()["step"]), float(file.metadata()["seconds"])
+            keys = set(file.keys())
+            with torch.no_grad():
+                for name, value in self._live().items():
+                    value.copy_(file.get_tensor(f"live/{name}"))
+                    self.averaged[name].copy_(file.get_tensor(f"averaged/{name}"))
+            for name, value in zip(self.names, self.parameters, strict=True):
+                found = {key: f"optimizer/{key}/{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+                if found["step"] in keys:
+                    state = {key: file.get_tensor(full) for key, full in found.items()}
+                    self.optimizer.state[value] = {**state, "step": state["step"].cpu()}
+            self.curves = {
+                key.split("/", 1)[1]: file.get_tensor(key).tolist() for key in keys if key.startswith("curve/")
+            }
+        self._started = time.monotonic()
