@@ -18,6 +18,11 @@ def annotation_set(annotation_set_id: str, sha256: str) -> str:
     return f"annotation_sets/{annotation_set_id}/{sha256}.tar"
 
 
+def annotation_index(tar_key: str) -> str:
+    """Where each image lies in an annotation set's tar."""
+    return tar_key.removesuffix(".tar") + ".index.json"
+
+
 def step_file(step_id: str, token: int, name: str) -> str:
     """Whatever a step leaves for later: checkpoints, heads, sample sheets, curves."""
     return f"steps/{step_id}/{token}-{name}"
