@@ -159,6 +159,11 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
     return row
 
 
+def directory_digest(directory: Path) -> str:
+    """SHA-256 over the names and contents of all files of a generator directory. Raises Invalid."""
+    return _digest(directory, _allowed_files(directory))
+
+
 def _allowed_files(directory: Path) -> list[Path]:
     faults = []
     files = []

@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Images per shard: small enough for several workers to share a job."""
 
+    # Compute
+    torch_threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
+    """Cores a worker computes with; empty means all of the machine's."""
+
     # Edge
     api_host: str = "127.0.0.1"
     """Address the API listens on."""

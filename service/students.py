@@ -63,6 +63,14 @@ def record(work: Work, job_id: str, new: NewStudent) -> Student:
     return row
 
 
+def attach_report(work: Work, student_id: str, files: list[StudentFile], archive_key: str, card: dict[str, Any]) -> None:
+    """Give a student the card that names its measurements; its weights stay. Raises NotFound."""
+    row = get(work, student_id)
+    events.lock_job(work, row.job_id)
+    row.files, row.archive_key, row.card = [asdict(file) for file in files], archive_key, card
+    work.session.flush()
+
+
 def get(work: Work, student_id: str) -> Student:
     """One student. Raises NotFound."""
     row = work.session.get(Student, student_id)

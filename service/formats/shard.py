@@ -94,8 +94,7 @@ class ShardWriter:
 
     def close(self) -> None:
         if not self._closed:
-            self._put(bytes(2 * BLOCK))
-            self._put(bytes(-self.num_bytes % tarfile.RECORDSIZE))
+            self._put(end_of_shard(self.num_bytes))
             self._closed = True
 
     def __enter__(self) -> ShardWriter:
@@ -104,6 +103,12 @@ class ShardWriter:
     def __exit__(self, exc_type: type[BaseException] | None, *rest: object) -> None:
         if exc_type is None:
             self.close()
+
+
+def end_of_shard(num_bytes: int) -> bytes:
+    """What ends a tar of this many bytes; samples written piece by piece become a shard by it."""
+    end = 2 * BLOCK
+    return bytes(end + -(num_bytes + end) % tarfile.RECORDSIZE)
 
 
 def _members(sample: ShardSample) -> Iterator[tuple[str, bytes]]:

@@ -1,0 +1,58 @@
+"""`python -m workers.embedded`: the claim loop of a service without a broker."""
+
+import argparse
+import signal
+import sys
+import threading
+from types import FrameType
+
+import structlog
+
+from service.bootstrap import prepare
+from service.settings import Settings
+from workers.process import WorkerProcess, start_process
+from workers.reaper import start_reaper
+
+log = structlog.get_logger(__name__)
+
+
+def run(process: WorkerProcess, *, until_idle: bool = False) -> None:
+    """Run steps until the process is asked to end, or until nothing is ready."""
+    start_reaper(process.factory, process.shutdown)
+    while not process.shutdown.is_set():
+        if process.run_one():
+            continue
+        if until_idle:
+            return
+        process.shutdown.wait(process.factory.settings.poll_seconds)
+
+
+def stop_on_signals(shutdown: threading.Event) -> None:
+    """The first SIGTERM or SIGINT hands the step over at its next batch, the second ends at once."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if shutdown.is_set():
+            sys.exit(128 + number)
+        shutdown.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def main() -> None:
+    """Run until a signal."""
+    parser = argparse.ArgumentParser(prog="workers.embedded", description=__doc__)
+    parser.add_argument("--until-idle", action="store_true", help="end when no step is ready")
+    options = parser.parse_args()
+    process = start_process(Settings())
+    stop_on_signals(process.shutdown)
+    prepare(process.factory)
+    log.info("worker is up", owner=process.owner)
+    run(process, until_idle=options.until_idle)
+    process.shutdown.set()
+    process.factory.close()
+    log.info("worker ends", owner=process.owner)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What a worker process is made of: factory, handlers, its name, and the wish to end."""
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from service.bootstrap import Factory, build_factory
+from service.doorbell import QUEUES
+from service.logs import configure_logging
+from service.settings import Settings
+from workers.device import limit_threads
+from workers.handlers import HANDLERS
+from workers.runtime import remove_stale_scratch, run_next_step
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerProcess:
+    """One process that runs steps, one at a time."""
+
+    factory: Factory
+    """Database, objects, settings."""
+    owner: str
+    """Name in the rows of the steps it holds."""
+    shutdown: threading.Event = field(default_factory=threading.Event)
+    """Set by a signal: stop at the next batch, give the step back, end."""
+
+    def run_one(self, queues: Sequence[str] = QUEUES) -> bool:
+        """Run one step; False when there is none or the process is to end. Never raises: a worker outlives its steps."""
+        if self.shutdown.is_set():
+            return False
+        try:
+            return run_next_step(self.factory, self.owner, HANDLERS, queues=queues, shutdown=self.shutdown)
+        except Exception:
+            # Neither claim nor record reached the database. The lease runs out, and the step is taken up again.
+            log.exception("the database did not answer")
+            self.shutdown.wait(self.factory.settings.poll_seconds)
+            return False
+
+
+def start_process(settings: Settings) -> WorkerProcess:
+    """Make the process's parts; call once, in the process that computes."""
+    configure_logging(settings)
+    limit_threads(settings.torch_threads)
+    remove_stale_scratch(settings)
+    return WorkerProcess(build_factory(settings), f"{socket.gethostname()}:{os.getpid()}")

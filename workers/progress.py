@@ -1,0 +1,38 @@
+"""From "done of total" to the snapshot people see: rate, time left, latest numbers."""
+
+import math
+import time
+from collections.abc import Mapping
+
+from service.steps import Progress
+
+
+class ProgressTracker:
+    """Remembers the latest report of a handler; the lease's thread reads it."""
+
+    def __init__(self) -> None:
+        self._snapshot: Progress | None = None
+        self._origin: tuple[float, int] | None = None
+        self._unit = ""
+
+    def report(
+        self, done: int, total: int | None, metrics: Mapping[str, float], *, unit: str, message: str | None
+    ) -> None:
+        """Take a report; a change of unit or a step back begins a new count."""
+        now = time.monotonic()
+        last = self._snapshot.done if self._snapshot is not None else done
+        if self._origin is None or unit != self._unit or done < last:
+            self._origin, self._unit = (now, done), unit
+        since, before = self._origin
+        rate = (done - before) / (now - since) if done > before and now > since else None
+        eta = (total - done) / rate if rate and total is not None else None
+        known = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        self._snapshot = Progress(done, total, unit, _rounded(rate), _rounded(eta), message, known)
+
+    def snapshot(self) -> Progress | None:
+        """The latest report, or None before the first."""
+        return self._snapshot
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
