@@ -23,7 +23,7 @@ VERIFY = Path(__file__).resolve().parent.parent / "examples" / "verify"
 
 @dataclass(frozen=True)
 class Pack:
-    """A folder in pack form: `pack.json`, `few.zip`, `test.zip`, and `unlabelled.zip` or `generator/`."""
+    """A folder in pack form: `pack.json`, `few.zip`, `test.zip`, and `unlabelled.zip` or `generators/NAME/`."""
 
     folder: Path
     #: What `pack.json` calls it.
@@ -46,14 +46,15 @@ def read_pack(folder: Path, generator: Path | None) -> Pack:
         if not (folder / name).is_file():
             raise CliError(f"{folder / name}: missing; a pack holds pack.json, few.zip and test.zip")
     about = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
-    shipped = folder / "generator"
-    generator = generator or (shipped if shipped.is_dir() else None)
-    if generator is not None and not (generator / "model_index.json").is_file():
-        raise CliError(f"{generator}: no model_index.json; a generator is a diffusers directory")
+    generator = generator or next(iter(sorted((folder / "generators").glob("*/"))), None)
+    if generator is not None and not (generator / "generator.json").is_file():
+        raise CliError(
+            f"{generator}: no generator.json; a generator is a diffusers directory that this project trained"
+        )
     things = [name for name in about["classes"] if name != "background"] if about.get("kind") == "instance" else []
     pack = Pack(folder, str(about["name"]), things, generator)
     if generator is None and pack.unlabelled is None:
-        raise CliError(f"{folder} has neither a generator/ nor an unlabelled.zip to train one on")
+        raise CliError(f"{folder} has neither generators/ nor an unlabelled.zip to train one on")
     return pack
 
 
@@ -113,16 +114,17 @@ def upload_pool(client: Client, pack: Pack) -> str:
 
 
 def generator_for(client: Client, pack: Pack, pool_id: str | None, minutes: float) -> str:
-    """The id of a ready generator: registered before, registered now, or trained now."""
-    name = pack.name if pack.generator else f"{pack.name}, {minutes:g} minutes"
-    for known in client.items("/v1/generators"):
-        if known["name"] == name and known["state"] == "ready":
-            return str(known["id"])
+    """The name of a ready generator: the service registers given ones at its start; else one is trained, once."""
     if pack.generator:
-        return str(client.post("/v1/generators", {"name": name, "directory": pack.generator.resolve().name})["id"])
+        return pack.generator.resolve().name
+    name = f"{pack.name}-{minutes:g}min"
+    if any(known["name"] == name and known["state"] == "ready" for known in client.items("/v1/generators")):
+        console.print(f"the generator {name} was trained before and is used again")
+        return name
     console.print(f"\ntraining a generator on the unlabelled images for {minutes:g} minutes")
     spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes}
-    return str(watch(client, client.post("/v1/jobs", spec)["id"])["result"]["generator_id"])
+    watch(client, client.post("/v1/jobs", spec)["id"])
+    return name
 
 
 def take_home(client: Client, job: Json, out: Path, test_zip: Path, report: Json) -> None:
