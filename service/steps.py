@@ -15,9 +15,10 @@ from sqlalchemy import Select, and_, case, func, or_, select, update
 
 from service import events
 from service.clock import database_now, read_clock
-from service.errors import LeaseLost, NotFound
+from service.errors import BadRequest, LeaseLost, NotFound
 from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
 from service.leases import ACTIVE, close, expire_leases, give_back, hold, sweep_stopped_jobs
+from service.paging import Page
 from service.tables import Job, Step
 from service.unit_of_work import Work
 
@@ -247,6 +248,17 @@ def list_of_job(work: Work, job_id: str) -> list[Step]:
     """All steps of a job in the order they were made."""
     query = select(Step).where(Step.job_id == job_id).order_by(Step.created_at, Step.kind, Step.index)
     return list(work.session.scalars(query))
+
+
+def list_page(work: Work, job_id: str, *, after: str | None = None, limit: int = 50) -> Page[Step]:
+    """Steps of a job in the order they were made. Raises BadRequest."""
+    # Steps are only ever appended in this order, so a plain count of those seen is a safe place to go on.
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) < 10):
+        raise BadRequest("The cursor is not one of this list.")
+    start = int(after or 0)
+    query = select(Step).where(Step.job_id == job_id).order_by(Step.created_at, Step.kind, Step.index)
+    rows = list(work.session.scalars(query.offset(start).limit(limit + 1)))
+    return Page(rows[:limit], str(start + limit) if len(rows) > limit else None)
 
 
 def counts(work: Work) -> dict[tuple[str, str], int]:
