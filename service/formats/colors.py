@@ -64,4 +64,5 @@ def _oklab(rgb_N3: NDArray[np.float64]) -> NDArray[np.float64]:
             [0.0259040371, 0.7827717662, -0.8086757660],
         ]
     )
-    return np.cbrt(linear @ to_lms.T) @ to_lab.T
+    lab: NDArray[np.float64] = np.cbrt(linear @ to_lms.T) @ to_lab.T
+    return lab

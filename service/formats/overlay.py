@@ -46,7 +46,8 @@ def overlay(
     if outline and instances_HW is not None and alpha > 0:
         edges = _edges(_enlarge(instances_HW, scale))
         mixed[edges] = np.where(mixed[edges].mean(axis=-1, keepdims=True) > 140, 0.0, 255.0)
-    return np.rint(mixed).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return shown
 
 
 def contact_sheet(tiles: Sequence[Image_HWC], *, columns: int = 8, gap: int = 4) -> NDArray[np.uint8]:

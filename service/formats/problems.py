@@ -14,7 +14,7 @@ MAX_TEXT = 300
 """A sender's text is cut before it enters an answer."""
 
 
-class FileProblem(ValueError):
+class FileProblem(ValueError):  # noqa: N818 - it is raised to be collected, not to fail
     """One file or value cannot be used; the reader adds the place, `part` says where within it (`.counts`)."""
 
     def __init__(self, message: str, part: str = "") -> None:

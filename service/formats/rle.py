@@ -99,7 +99,7 @@ def compress_many(counts: Counts, bounds: NDArray[np.int64]) -> list[bytes]:
 
 def encode_regions(keys_HW: NDArray[np.integer], skip: tuple[int, ...] = ()) -> list[Region]:
     """Every value of the map that is not in `skip` as one region, in order of value, in one pass over the map."""
-    height, width = keys_HW.shape
+    height = keys_HW.shape[0]
     flat = np.ascontiguousarray(keys_HW.T).reshape(-1)
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     ends = np.concatenate([starts[1:], [flat.size]])
@@ -119,6 +119,16 @@ def encode_regions(keys_HW: NDArray[np.integer], skip: tuple[int, ...] = ()) -> 
         Region(int(key), text, area, box)
         for key, text, area, box in zip(values[firsts].tolist(), texts, areas, boxes, strict=True)
     ]
+
+
+def bbox(counts: Counts, height: int) -> tuple[int, int, int, int]:
+    """x, y, width, height of the ones, half-open; zeros for an empty mask."""
+    ends = np.cumsum(counts)
+    starts, ends = ends[:-1:2], ends[1::2]
+    real = ends > starts
+    if not real.any():
+        return 0, 0, 0, 0
+    return _boxes(starts[real], ends[real], np.zeros(1, np.int64), height)[0]
 
 
 def _interleave(starts: Counts, ends: Counts, firsts: NDArray[np.int64], size: int) -> tuple[Counts, NDArray[np.int64]]:

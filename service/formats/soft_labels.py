@@ -77,7 +77,8 @@ _POWERS: NDArray[np.float32] = ((np.arange(256) / 255) ** 4).astype(np.float32)
 
 def _quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     root = np.sqrt(np.sqrt(np.clip(probabilities, 0, 1)))
-    return np.rint(root * 255).astype(np.uint8)
+    quantised: NDArray[np.uint8] = np.rint(root * 255).astype(np.uint8)
+    return quantised
 
 
 def _top_planes(probabilities_CHW: NDArray[np.float32], k: int) -> NDArray[np.uint8]:
