@@ -1,0 +1,62 @@
+"""The application: middlewares, error handlers and routers around one factory."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from api import errors, health, metrics
+from api.dashboard import router as dashboard
+from api.request_log import RequestLog
+from api.security_headers import SecurityHeaders
+from api.v1.router import router as v1
+from service.bootstrap import Factory
+
+DESCRIPTION = """\
+A few annotated images in; a large labelled dataset and a small deployable network out.
+
+Errors are RFC 9457 problems that list every place; lists answer `{items, next_cursor}`; uploads are raw zip bodies.
+"""
+TAGS = [
+    {"name": "generators", "description": "Image generators that jobs draw on"},
+    {"name": "image pools", "description": "Unlabelled real images; open until sealed"},
+    {"name": "annotation sets", "description": "A few images with labels; never changed"},
+    {"name": "jobs", "description": "What was asked for, its steps and its events"},
+    {"name": "datasets", "description": "Labelled images made by a job"},
+    {"name": "students", "description": "Distilled networks"},
+    {"name": "reports", "description": "Measurements against held-out truth"},
+    {"name": "operations", "description": "Probes and metrics"},
+]
+
+
+def create_app(factory: Factory) -> FastAPI:
+    """The REST API over `factory`; touches neither database nor store until asked."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        factory.close()
+
+    # The interactive pages of FastAPI load scripts from elsewhere, which neither offline use nor our policy allows.
+    app = FastAPI(
+        title="Label Factory",
+        version=version("label-factory"),
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.factory = factory
+    registry = CollectorRegistry()
+    errors.install(app)
+    app.include_router(health.router)
+    app.include_router(metrics.make_router(registry, factory))
+    app.include_router(v1)
+    app.include_router(dashboard)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestLog, metrics=metrics.HttpMetrics(registry))
+    return app

@@ -1,0 +1,64 @@
+"""`python -m api.main` and `uvicorn --factory api.main:app`: the API as a process, from settings."""
+
+import argparse
+import logging
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from service.bootstrap import build_factory, prepare
+from service.settings import Settings
+
+#: Event streams never end by themselves; a stopping server waits this long for them.
+SHUTDOWN_SECONDS = 3
+
+
+def app() -> FastAPI:
+    """Read the settings, bring the database up to date, and make the application."""
+    settings = Settings()
+    configure_logging(settings)
+    factory = build_factory(settings)
+    prepare(factory)
+    return create_app(factory)
+
+
+def configure_logging(settings: Settings) -> None:
+    """One structured line per event on standard error, with the request's id bound to it."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if settings.log_json else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
+    )
+
+
+def main() -> None:
+    """Serve until a signal; command-line options win over the settings."""
+    settings = Settings()
+    parser = argparse.ArgumentParser(prog="api.main", description=__doc__)
+    parser.add_argument("--host", default=settings.api_host)
+    parser.add_argument("--port", type=int, default=settings.api_port)
+    options = parser.parse_args()
+    uvicorn.run(
+        "api.main:app",
+        factory=True,
+        host=options.host,
+        port=options.port,
+        access_log=False,
+        log_level=settings.log_level,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Generators: listed, shown, and their sample sheet."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ConfigDict, Field
+
+from api.dependencies import IdPath, ReadDep
+from api.downloads import Download, download, file_responses
+from api.errors import problems
+from api.pagination import Page, PagingDep
+from api.strict_json import StrictRoute
+from api.v1.answer import Answer
+from service import generators
+
+router = APIRouter(prefix="/v1/generators", tags=["generators"], route_class=StrictRoute)
+
+
+class GeneratorAnswer(Answer):
+    """A registered image generator."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "gen_01kaxv5t8q3m6n9p2r4s7t0v1w",
+                "name": "portraits",
+                "state": "ready",
+                "family": "unet_diffusion",
+                "image_height": 64,
+                "image_width": 64,
+                "image_channels": 3,
+                "num_parameters": 3_400_000,
+                "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "card": {"license": "Apache-2.0", "recipe": "train_generator, 20000 steps"},
+                "job_id": None,
+                "created_at": "2026-11-23T17:40:00Z",
+            }
+        }
+    )
+
+    id: str
+    name: str
+    state: Literal["training", "ready", "failed"]
+    family: str
+    image_height: int
+    image_width: int
+    image_channels: int
+    num_parameters: int | None
+    digest: str | None = Field(description="SHA-256 over the names and contents of all files")
+    card: dict[str, Any] = Field(description="Data, licence, recipe and measurements")
+    job_id: str | None = Field(description="The job that trains or trained it")
+    created_at: datetime
+
+
+@router.get("", operation_id="list_generators", summary="List generators, newest first", responses=problems(400, 422))
+def list_generators(work: ReadDep, paging: PagingDep) -> Page[GeneratorAnswer]:
+    """Those the operator offers and those trained here."""
+    rows = generators.list_page(work, after=paging.after, limit=paging.limit)
+    return Page[GeneratorAnswer].of(rows, rows.items)
+
+
+@router.get("/{generator_id}", operation_id="get_generator", summary="Show a generator", responses=problems(404, 422))
+def get_generator(work: ReadDep, generator_id: IdPath) -> GeneratorAnswer:
+    """By id or by name."""
+    return GeneratorAnswer.model_validate(generators.get(work, generator_id))
+
+
+@router.get(
+    "/{generator_id}/samples.png",
+    operation_id="get_generator_samples",
+    summary="A sheet of its samples",
+    response_class=Response,
+    responses=file_responses("image/png", "The sample sheet") | problems(404, 409, 416, 422),
+)
+def get_generator_samples(request: Request, work: ReadDep, generator_id: IdPath) -> Response:
+    """As its training left it; 409 while it trains."""
+    row = generators.get(work, generator_id)
+    key = generators.file_key(row, generators.SAMPLES_FILE)
+    return download(request, work.storage, Download(key, f"{row.name}-samples.png", "image/png"))

@@ -1,0 +1,31 @@
+"""All routes of version 1."""
+
+from fastapi import APIRouter
+
+from api.v1 import (
+    annotation_sets,
+    dataset_downloads,
+    datasets,
+    generators,
+    image_pools,
+    job_events,
+    jobs,
+    reports,
+    steps,
+    students,
+)
+
+router = APIRouter()
+for part in (
+    generators,
+    image_pools,
+    annotation_sets,
+    jobs,
+    job_events,
+    steps,
+    datasets,
+    dataset_downloads,
+    students,
+    reports,
+):
+    router.include_router(part.router)

@@ -1,0 +1,107 @@
+"""Students: distilled networks, their cards and their files."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import ConfigDict
+
+from api.dependencies import IdPath, ReadDep
+from api.downloads import Download, download, file_responses
+from api.errors import problems
+from api.pagination import Page, PagingDep
+from api.strict_json import StrictRoute
+from api.v1.answer import Answer, LabelClassAnswer
+from service import students
+from service.errors import NotFound
+
+router = APIRouter(prefix="/v1/students", tags=["students"], route_class=StrictRoute)
+
+FileName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="As listed in `files`")]
+
+
+class StudentFileAnswer(Answer):
+    """One file of the transformers directory, or the ONNX form."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+
+
+class StudentAnswer(Answer):
+    """A distilled network."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "stu_01kaxvd3f5g7h9j1k3m5n7p9q1",
+                "job_id": "job_01kaxv8e3f5g7h9j1k3m5n7p9q",
+                "dataset_id": "ds_01kaxv9k7m9n1p3q5r7s9t1v3w",
+                "name": "label with portraits",
+                "architecture": "segformer_b0",
+                "num_parameters": 3_715_000,
+                "classes": [{"name": "background", "thing": False, "color": "#000000", "background": True}],
+                "files": [
+                    {
+                        "name": "model.safetensors",
+                        "num_bytes": 14_880_000,
+                        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                    }
+                ],
+                "card": {"recipe": "label distillation, then fine-tuning"},
+                "created_at": "2026-11-23T17:52:00Z",
+            }
+        }
+    )
+
+    id: str
+    job_id: str
+    dataset_id: str
+    name: str
+    architecture: str
+    num_parameters: int
+    classes: list[LabelClassAnswer]
+    files: list[StudentFileAnswer]
+    card: dict[str, Any]
+    created_at: datetime
+
+
+@router.get("", operation_id="list_students", summary="List students, newest first", responses=problems(400, 422))
+def list_students(work: ReadDep, paging: PagingDep) -> Page[StudentAnswer]:
+    """All of them."""
+    rows = students.list_page(work, after=paging.after, limit=paging.limit)
+    return Page[StudentAnswer].of(rows, rows.items)
+
+
+@router.get("/{student_id}", operation_id="get_student", summary="Show a student", responses=problems(404, 422))
+def get_student(work: ReadDep, student_id: IdPath) -> StudentAnswer:
+    """Its architecture, card and files."""
+    return StudentAnswer.model_validate(students.get(work, student_id))
+
+
+@router.get(
+    "/{student_id}/files/{name}",
+    operation_id="download_student_file",
+    summary="One file of the student's directory",
+    response_class=Response,
+    responses=file_responses("application/octet-stream", "The file") | problems(404, 416, 422),
+)
+def download_student_file(request: Request, work: ReadDep, student_id: IdPath, name: FileName) -> Response:
+    """Ranges, entity tags and a digest, as for every download."""
+    file = students.file(students.get(work, student_id), name)
+    return download(request, work.storage, Download(file.key, file.name, "application/octet-stream", file.sha256))
+
+
+@router.get(
+    "/{student_id}/archive",
+    operation_id="download_student_archive",
+    summary="All files in one zip",
+    response_class=Response,
+    responses=file_responses("application/zip", "The zip") | problems(404, 416, 422),
+)
+def download_student_archive(request: Request, work: ReadDep, student_id: IdPath) -> Response:
+    """Unpack it and load it with `AutoModelForSemanticSegmentation.from_pretrained`."""
+    row = students.get(work, student_id)
+    if row.archive_key is None:
+        raise NotFound(f"The student {row.id} has no archive.")
+    return download(request, work.storage, Download(row.archive_key, f"{row.id}.zip", "application/zip"))
