@@ -6,7 +6,8 @@ interrupted and resumed sees the same batches as one that was not.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from models.precision import mixed_precision
 
 Batches = Callable[[torch.Generator], Any]
 """`batches(generator)` draws one batch; the generator is the step's own."""
+
+Observe = Callable[[int, Callable[[], AbstractContextManager[None]]], Mapping[str, float]]
+"""`observe(step, averaged)`: called at every report; inside `with averaged():` the objective holds its averaged
+weights. The metrics it answers join the report."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def fit(
     progress: Progress | None = None,
     stop: Stop | None = None,
     checkpoint_path: Path | None = None,
+    observe: Observe | None = None,
 ) -> FitResult:
     """Train the objective's parameters in place and leave the averaged weights in it.
 
@@ -90,7 +96,7 @@ def fit(
                     run.save(checkpoint_path)
                 raise Stopped
             parts = _step(run, batches, device, share)
-            run.report(parts, progress)
+            run.report(parts, progress, observe)
             if checkpoint_path is not None and time.monotonic() - saved_at > config.checkpoint_seconds:
                 run.save(checkpoint_path)
                 saved_at = time.monotonic()
@@ -144,7 +150,8 @@ class _Run:
         self.averaged = {name: value.detach().clone() for name, value in self._live().items()}
         self.step = 0
         self.curves: dict[str, list[float]] = {}
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._summed = 0
         self._before = 0.0
         self._started = time.monotonic()
 
@@ -152,6 +159,10 @@ class _Run:
         """Trained parameters and floating buffers (running statistics) by name."""
         buffers = {name: value for name, value in self.objective.named_buffers() if value.is_floating_point()}
         return dict(zip(self.names, self.parameters, strict=True)) | buffers
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """What is averaged, and counters."""
+        return self._live() | dict(self.objective.named_buffers())
 
     def elapsed(self) -> float:
         """Seconds of training, those before an interruption included."""
@@ -173,18 +184,37 @@ class _Run:
 
     def finish(self) -> None:
         if self.config.ema_decay > 0 and self.step > 0:
-            with torch.no_grad():
-                for name, value in self._live().items():
-                    value.copy_(self.averaged[name])
+            self._put(self.averaged)
         self.objective.eval()
 
-    def report(self, parts: dict[str, torch.Tensor], progress: Progress | None) -> None:
+    @contextmanager
+    def with_averaged(self) -> Iterator[None]:
+        """Puts the averaged weights into the objective, and the live ones back afterwards."""
+        live = {name: value.detach().clone() for name, value in self._live().items()}
+        self._put(self.averaged)
+        self.objective.eval()
+        try:
+            yield
+        finally:
+            self._put(live)
+            self.objective.train()
+
+    def _put(self, weights: Mapping[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in self._live().items():
+                value.copy_(weights[name])
+
+    def report(self, parts: dict[str, torch.Tensor], progress: Progress | None, observe: Observe | None) -> None:
+        """Sums the parts on their device and fetches them only every `report_every` steps."""
         for name, value in parts.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
+            self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
+        self._summed += 1
         if self.step % self.config.report_every:
             return
-        metrics = {name: value / self.config.report_every for name, value in self._sums.items()}
-        self._sums = {}
+        metrics = {name: float(value) / self._summed for name, value in self._sums.items()}
+        self._sums, self._summed = {}, 0
+        if observe is not None:
+            metrics |= observe(self.step, self.with_averaged)
         for name, value in {"step": float(self.step), **metrics}.items():
             self.curves.setdefault(name, []).append(value)
         if progress is not None:
@@ -192,11 +222,12 @@ class _Run:
             progress(self.step, total, metrics)
 
     def save(self, path: Path) -> None:
-        tensors = {f"live/{name}": value.detach().cpu().contiguous() for name, value in self._live().items()}
+        tensors = {f"live/{name}": value.detach().cpu().contiguous() for name, value in self._state().items()}
         tensors |= {f"averaged/{name}": value.cpu().contiguous() for name, value in self.averaged.items()}
         for name, value in zip(self.names, self.parameters, strict=True):
             for key, state in self.optimizer.state.get(value, {}).items():
-                tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(state).detach().cpu().clone()
+                packed = torch.as_tensor(state).detach().cpu().clone(memory_format=torch.contiguous_format)
+                tensors[f"optimizer/{key}/{name}"] = packed
         tensors |= {f"curve/{name}": torch.tensor(values, dtype=torch.float64) for name, values in self.curves.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -208,9 +239,10 @@ class _Run:
             self.step, self._before = int(file.metadata()["step"]), float(file.metadata()["seconds"])
             keys = set(file.keys())
             with torch.no_grad():
-                for name, value in self._live().items():
+                for name, value in self._state().items():
                     value.copy_(file.get_tensor(f"live/{name}"))
-                    self.averaged[name].copy_(file.get_tensor(f"averaged/{name}"))
+                for name, value in self.averaged.items():
+                    value.copy_(file.get_tensor(f"averaged/{name}"))
             for name, value in zip(self.names, self.parameters, strict=True):
                 found = {key: f"optimizer/{key}/{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
                 if found["step"] in keys:
