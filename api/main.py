@@ -1,14 +1,13 @@
 """`python -m api.main` and `uvicorn --factory api.main:app`: the API as a process, from settings."""
 
 import argparse
-import logging
 
-import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
 from service.bootstrap import build_factory, prepare
+from service.logs import configure_logging
 from service.settings import Settings
 
 #: Event streams never end by themselves; a stopping server waits this long for them.
@@ -22,23 +21,6 @@ def app() -> FastAPI:
     factory = build_factory(settings)
     prepare(factory)
     return create_app(factory)
-
-
-def configure_logging(settings: Settings) -> None:
-    """One structured line per event on standard error, with the request's id bound to it."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if settings.log_json else structlog.dev.ConsoleRenderer(colors=False)
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
-    )
 
 
 def main() -> None:

@@ -83,6 +83,10 @@ class StepContext:
         """Show how far the step is."""
         self.tracker.report(done, total, metrics or {}, unit=unit, message=message)
 
+    def say(self, message: str) -> None:
+        """Show what the step is doing now."""
+        self.tracker.say(message)
+
     def reporter(self, message: str, unit: str = "steps") -> ReportProgress:
         """A progress function for `models`; files at the checkpoint are mirrored now and then on the way."""
 
@@ -118,12 +122,11 @@ class StepContext:
         return self.factory.storage.get_stream(key)
 
     def get_file(self, key: str, path: Path) -> Path:
-        """Bring an object into a file; a file that is there is whole."""
+        """Bring an object into a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with path.open("wb") as file:
             file.writelines(self.get(key))
-        return partial.replace(path)
+        return path
 
     def show_sample(self, name: str, png: bytes, caption: str) -> str:
         """Store a picture and tell whoever watches the job; returns its key."""

@@ -37,7 +37,9 @@ def describe(error: BaseException) -> tuple[dict[str, Any], bool]:
         hint = "Free space in the scratch folder, then retry the job."
         return problem("disk-full", "No space left", str(error), hint), False
     if isinstance(error, OSError):
-        return problem("io", "A file or a connection failed", f"{type(error).__name__}: {error}", "Retry the job."), True
+        return problem(
+            "io", "A file or a connection failed", f"{type(error).__name__}: {error}", "Retry the job."
+        ), True
     unknown = problem("internal", "The worker failed", f"{type(error).__name__}: {error}", "The trace says where.")
     unknown["trace"] = traceback.format_exception(error)[-TRACE_LINES:]
     return unknown, not isinstance(error, PROGRAM_ERRORS)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from service.bootstrap import Factory, build_factory
 from service.doorbell import QUEUES
@@ -46,6 +48,9 @@ class WorkerProcess:
 def start_process(settings: Settings) -> WorkerProcess:
     """Make the process's parts; call once, in the process that computes."""
     configure_logging(settings)
+    # Their bars are for terminals; here they would fill the log.
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     limit_threads(settings.torch_threads)
     remove_stale_scratch(settings)
     return WorkerProcess(build_factory(settings), f"{socket.gethostname()}:{os.getpid()}")

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from service.steps import Progress
 
@@ -28,6 +29,11 @@ class ProgressTracker:
         eta = (total - done) / rate if rate and total is not None else None
         known = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         self._snapshot = Progress(done, total, unit, _rounded(rate), _rounded(eta), message, known)
+
+    def say(self, message: str) -> None:
+        """Change what it is doing and leave the numbers."""
+        last = self._snapshot or Progress(0)
+        self._snapshot = replace(last, message=message)
 
     def snapshot(self) -> Progress | None:
         """The latest report, or None before the first."""

@@ -132,7 +132,9 @@ class _Attempt:
 
     def _failed(self, error: Exception) -> str:
         problem, retryable = describe(error)
-        log.error("step failed", exc_info=None if isinstance(error, StepError) else error, retryable=retryable, **problem)
+        log.error(
+            "step failed", exc_info=None if isinstance(error, StepError) else error, retryable=retryable, **problem
+        )
         if is_out_of_memory(error):
             error.__traceback__ = None
             give_memory_back()

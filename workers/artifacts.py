@@ -1,0 +1,153 @@
+"""Directories and rows <-> object storage: generators, heads, students, annotated images; the last loaded stay loaded."""
+
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.contracts import ClassSpec
+from models.examples import Example
+from models.generators.unet_diffusion import UNetDiffusionGenerator
+from models.heads.fusion import FusionHead
+from service import annotation_sets, generators, steps
+from service.formats.annotated_images import LabelClass
+from service.formats.shard import ShardSample, read_shard
+from service.tables import Generator
+from workers.context import StepContext
+from workers.problems import StepError
+
+Loaded = TypeVar("Loaded")
+
+GENERATOR_FAMILIES = {UNetDiffusionGenerator.family: UNetDiffusionGenerator}
+MAX_CACHED = 2
+"""A generator and its head: what the shards of one job share."""
+
+_cache: dict[tuple[str, ...], Any] = {}
+
+
+def cached(key: tuple[str, ...], load: Callable[[], Loaded]) -> Loaded:
+    """What was loaded before in this process, or what `load` gives; the longest unused is dropped."""
+    value: Loaded = _cache.pop(key) if key in _cache else load()
+    _cache[key] = value
+    while len(_cache) > MAX_CACHED:
+        _cache.pop(next(iter(_cache)))
+    return value
+
+
+@dataclass(frozen=True)
+class AnnotatedSet:
+    """A few annotated images in memory."""
+
+    id: str
+    name: str
+    sha256: str
+    label_classes: tuple[LabelClass, ...]
+    """As the formats know them."""
+    examples: list[Example]
+
+    @property
+    def classes(self) -> list[ClassSpec]:
+        """As models know them."""
+        return class_specs(self.label_classes)
+
+
+def class_specs(classes: Sequence[LabelClass]) -> list[ClassSpec]:
+    """Classes without their looks."""
+    return [ClassSpec(item.name, item.thing, item.background) for item in classes]
+
+
+def load_annotated_set(context: StepContext, set_id: str) -> AnnotatedSet:
+    """Bring an annotation set here."""
+    with context.read() as work:
+        row = annotation_sets.get(work, set_id)
+    samples = stream_shard(context, row.key)
+    examples = [Example(sample.image_HWC, _label(sample), sample.instances_HW) for sample in samples]
+    classes = tuple(LabelClass.from_json(item) for item in row.classes)
+    return AnnotatedSet(row.id, row.name, row.sha256, classes, examples)
+
+
+def _label(sample: ShardSample) -> Any:
+    if sample.label_HW is None:
+        raise StepError("broken-input", f"The image {sample.key} has no label map.", "Upload the annotation set again.")
+    return sample.label_HW
+
+
+def stream_shard(context: StepContext, key: str) -> Iterator[ShardSample]:
+    """The samples of a stored tar, by way of a scratch file that is gone afterwards."""
+    path = context.get_file(key, context.scratch / "shards" / key.replace("/", "_"))
+    try:
+        with path.open("rb") as file:
+            yield from read_shard(file)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def find_generator(context: StepContext) -> Generator:
+    """The row of the generator that a `label` job names."""
+    with context.read() as work:
+        return generators.get(work, context.label_spec.generator)
+
+
+def load_generator(context: StepContext) -> UNetDiffusionGenerator:
+    """The job's generator on the device, loaded once for all shards that this process runs in a row."""
+    row = find_generator(context)
+    prefix = generators.file_key(row, "")
+
+    def load() -> UNetDiffusionGenerator:
+        folder = fetch_directory(context, prefix, context.scratch / "generator")
+        return GENERATOR_FAMILIES[row.family].load(folder, context.device)
+
+    return cached(("generator", row.id, prefix, str(context.device)), load)
+
+
+def fetch_directory(context: StepContext, prefix: str, folder: Path) -> Path:
+    """Every object below a prefix as files of a folder."""
+    for key in context.factory.storage.list(prefix):
+        context.get_file(key, folder / key.removeprefix(prefix))
+    return folder
+
+
+def store_directory(context: StepContext, folder: Path, prefix: str) -> None:
+    """Every file of a folder as objects below a prefix."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            context.put_file(prefix + path.relative_to(folder).as_posix(), path)
+
+
+def load_head(context: StepContext) -> FusionHead:
+    """The head that this job's `fit_head` left, on the device, loaded once like the generator."""
+    key = step_output(context, "fit_head")["head_key"]
+
+    def load() -> FusionHead:
+        return FusionHead.load(unpack(context, key, context.scratch / "head"), context.device)
+
+    return cached(("head", key, str(context.device)), load)
+
+
+def step_output(context: StepContext, kind: str) -> dict[str, Any]:
+    """The output of an earlier, single step of this job."""
+    with context.read() as work:
+        found = steps.outputs(work, context.step.job_id, kind)
+    if not found:
+        raise StepError("missing-step", f"The job has no finished step {kind}.", "Retry the job from its start.")
+    return found[0]
+
+
+def pack(context: StepContext, folder: Path, key: str) -> None:
+    """A folder as one stored tar."""
+    path = context.scratch / "packed.tar"
+    with tarfile.open(path, "w") as tar:
+        for file in sorted(folder.iterdir()):
+            tar.add(file, file.name)
+    context.put_file(key, path)
+    path.unlink()
+
+
+def unpack(context: StepContext, key: str, folder: Path) -> Path:
+    """What `pack` stored, as a folder again."""
+    path = context.get_file(key, context.scratch / "packed.tar")
+    with tarfile.open(path) as tar:
+        tar.extractall(folder, filter="data")
+    path.unlink()
+    return folder

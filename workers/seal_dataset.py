@@ -1,0 +1,47 @@
+"""Step `seal_dataset`: which images stay, how often each is to be seen; reads scores, never images."""
+
+from typing import Any
+
+import numpy as np
+
+from models.selection import keep_most_certain, sampling_weights
+from service import datasets, sealing
+from service.sealing import ImageScores, SealDecisions
+from service.tables import DatasetShard
+from service.unit_of_work import Work
+from workers.context import Outcome, StepContext
+from workers.lineage import lineage
+
+
+def run(context: StepContext) -> Outcome:
+    """Decide, and seal in the transaction that records the step."""
+    dataset_id = context.step.job_result["dataset_id"]
+    with context.read() as work:
+        scores = sealing.image_scores(work, dataset_id)
+        shards = datasets.shards(work, dataset_id)
+    spec = context.label_spec
+    decisions = decide(scores, shards, drop_share=spec.filter.drop_share)
+    card: dict[str, Any] = lineage(context)
+    kept = int(decisions.kept.sum())
+    context.progress(len(scores.indexes), len(scores.indexes), {"kept": kept}, unit="images")
+
+    def record(work: Work) -> None:
+        sealing.seal(work, dataset_id, decisions, card)
+
+    return Outcome({"dataset_id": dataset_id, "num_images": len(scores.indexes), "num_kept": kept}, record)
+
+
+def decide(scores: ImageScores, shards: list[DatasetShard], *, drop_share: float) -> SealDecisions:
+    """Drop the most uncertain share of each pool, then weigh what stays by the classes it shows.
+
+    Pool by pool, because real images are labelled from several views and their scores are on another scale.
+    """
+    pools = {shard.index: shard.pool_kind for shard in shards}
+    pool_of_image = np.array([pools[index] for index in scores.shard_indexes.tolist()])
+    kept = np.zeros(len(scores.indexes), dtype=bool)
+    for pool in sorted(set(pools.values())):
+        inside = pool_of_image == pool
+        kept[inside] = keep_most_certain(scores.uncertainties[inside], drop_share=drop_share)
+    weights = np.zeros(len(kept), dtype=np.float64)
+    weights[kept] = sampling_weights(scores.class_pixels[kept])
+    return SealDecisions(kept, weights)

@@ -1,0 +1,73 @@
+"""A job's dataset and budget as the student's training wants them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from models.students.training import StudentTrainConfig
+from service import datasets
+from service.formats.shard import ShardSample
+from service.job_spec import LabelSpec
+from service.tables import Dataset, DatasetShard
+from workers.artifacts import stream_shard
+from workers.context import StepContext
+from workers.problems import StepError
+from workers.soft_dataset import LocalSoftDataset
+
+PAGE = 5_000
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a student learns from."""
+
+    row: Dataset
+    dataset: LocalSoftDataset
+    weights: list[float]
+    """How often each image is drawn, in the dataset's order."""
+
+
+def load_training_data(context: StepContext) -> TrainingData:
+    """Bring the kept images of the job's dataset into scratch."""
+    dataset_id = context.step.job_result["dataset_id"]
+    with context.read() as work:
+        row = datasets.get(work, dataset_id)
+        shards = datasets.shards(work, dataset_id)
+    weights = kept_weights(context, dataset_id)
+    if not weights:
+        raise StepError("empty-dataset", "The dataset kept no image.", "Lower filter.drop_share or make more images.")
+    dataset = LocalSoftDataset(context.scratch / "dataset", len(weights), (row.image_height, row.image_width))
+    dataset.fill(_kept_samples(context, shards, weights))
+    return TrainingData(row, dataset, list(weights.values()))
+
+
+def _kept_samples(context: StepContext, shards: list[DatasetShard], kept: dict[str, float]) -> Iterator[ShardSample]:
+    done = 0
+    for shard in shards:
+        for sample in stream_shard(context, shard.key):
+            context.check()
+            if sample.key in kept:
+                yield sample
+                done += 1
+                context.progress(done, len(kept), unit="images", message="reading the dataset")
+
+
+def kept_weights(context: StepContext, dataset_id: str) -> dict[str, float]:
+    """Name -> sampling weight of every kept image, in the order of the shards."""
+    weights: dict[str, float] = {}
+    after: str | None = None
+    while True:
+        with context.read() as work:
+            page = datasets.list_images(work, dataset_id, kept=True, after=after, limit=PAGE)
+        weights |= {image.name: image.weight or 0.0 for image in page.items}
+        if page.next_after is None:
+            return weights
+        after = page.next_after
+
+
+def student_config(spec: LabelSpec) -> StudentTrainConfig:
+    """What the user pinned; the rest is the models' own. Student and baseline share it."""
+    if spec.student.mode != "label":
+        hint = "Submit the job with student.mode = label."
+        raise StepError("unsupported", f"The distillation mode {spec.student.mode} is not there yet.", hint)
+    pinned = spec.student.model_dump(exclude={"architecture", "mode"}, exclude_none=True)
+    return StudentTrainConfig(**pinned, seed=spec.seed)
