@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from sqlalchemy import and_, delete, func, insert, or_, select
 from service.errors import BadRequest, Conflict, NotFound
 from service.ids import new_id
 from service.job_spec import LabelSpec, parse
+from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.tables import AnnotationSet, Dataset, DatasetExport, DatasetImage, DatasetShard, Job
 from service.unit_of_work import Work
@@ -125,10 +127,7 @@ def require_building(row: Dataset) -> None:
 
 def get(work: Work, dataset_id: str) -> Dataset:
     """One dataset. Raises NotFound."""
-    row = work.session.get(Dataset, dataset_id)
-    if row is None:
-        raise NotFound(f"There is no dataset {dataset_id}.")
-    return row
+    return must_find(work, Dataset, dataset_id, "dataset")
 
 
 def list_page(work: Work, *, state: str | None = None, after: str | None = None, limit: int = 50) -> Page[Dataset]:
@@ -147,7 +146,7 @@ def shards(work: Work, dataset_id: str) -> list[DatasetShard]:
 
 def get_shard(work: Work, dataset_id: str, index: int) -> DatasetShard:
     """One shard. Raises NotFound."""
-    row = work.session.get(DatasetShard, (dataset_id, index)) if index < 2**31 else None
+    row = work.session.get(DatasetShard, (dataset_id, index)) if 0 <= index < 2**31 else None
     if row is None:
         raise NotFound(f"The dataset {dataset_id} has no shard {index}.")
     return row
@@ -184,13 +183,20 @@ def _by_uncertainty(query: Any, after: str | None, *, falling: bool) -> Any:
     value, index = DatasetImage.uncertainty, DatasetImage.index
     if after is not None:
         text, _, number = after.partition(":")
-        try:
-            last = float(text)
-        except ValueError:
-            raise BadRequest("The cursor is not one of this list.") from None
+        last = _cursor_value(text)
         beyond = value < last if falling else value > last
         query = query.where(or_(beyond, and_(value == last, index > _cursor_number(number))))
     return query.order_by(value.desc() if falling else value, index)
+
+
+def _cursor_value(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadRequest("The cursor is not one of this list.")
+    return value
 
 
 def _cursor_number(text: str) -> int:
@@ -199,9 +205,15 @@ def _cursor_number(text: str) -> int:
     return int(text)
 
 
+def newest_images(work: Work, dataset_id: str, *, limit: int) -> list[DatasetImage]:
+    """The last images by index: while shards arrive, those that have just come."""
+    query = select(DatasetImage).where(DatasetImage.dataset_id == dataset_id)
+    return list(work.session.scalars(query.order_by(DatasetImage.index.desc()).limit(limit)))
+
+
 def get_image(work: Work, dataset_id: str, index: int) -> DatasetImage:
     """One image's row. Raises NotFound."""
-    row = work.session.get(DatasetImage, (dataset_id, index)) if index < 2**31 else None
+    row = work.session.get(DatasetImage, (dataset_id, index)) if 0 <= index < 2**31 else None
     if row is None:
         raise NotFound(f"The dataset {dataset_id} has no image {index}.")
     return row

@@ -1,0 +1,57 @@
+"""Pages of generators: sample sheets and cards."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from api.dashboard.card_rows import Row, card_rows
+from api.dashboard.formatting import count, title
+from api.dashboard.page import PageRoute, page, query
+from api.dependencies import IdPath, ReadDep
+from api.pagination import PagingDep, encode_cursor
+from service import generators
+from service.tables import Generator
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/generators")
+def generator_list(request: Request, work: ReadDep, paging: PagingDep) -> HTMLResponse:
+    """Generators, newest first."""
+    rows = generators.list_page(work, after=paging.after, limit=paging.limit)
+    cursor = encode_cursor(rows.next_after)
+    return page(
+        request,
+        "generators.html",
+        section="generators",
+        generators=rows.items,
+        first_page=paging.after is None,
+        next_url=f"/generators{query(cursor=cursor)}" if cursor else None,
+    )
+
+
+@router.get("/generators/{generator_id}")
+def generator_page(request: Request, work: ReadDep, generator_id: IdPath) -> HTMLResponse:
+    """One generator."""
+    generator = generators.get(work, generator_id)
+    return page(
+        request,
+        "generator.html",
+        section="generators",
+        title=generator.name,
+        generator=generator,
+        rows=_rows(generator),
+    )
+
+
+def _rows(generator: Generator) -> list[Row]:
+    parameters: Any = count(generator.num_parameters) if generator.num_parameters else None
+    return [
+        ("Family", title(generator.family)),
+        ("Images", f"{generator.image_width}×{generator.image_height}, {generator.image_channels} channels"),
+        ("Parameters", parameters),
+        *card_rows(generator.card),
+        ("Digest", generator.digest),
+        ("Id", generator.id),
+    ]

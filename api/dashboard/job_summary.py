@@ -1,0 +1,75 @@
+"""What a job was asked to do, in a few rows, and what to do when it failed."""
+
+from typing import Any
+
+from markupsafe import Markup
+
+from api.dashboard.formatting import count, duration, percent, title
+from service import annotation_sets, generators, image_pools
+from service.errors import NotFound
+from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
+from service.tables import Job
+from service.unit_of_work import Work
+
+Row = tuple[str, Any]
+ADVICE = {
+    "storage-full": "Free space on the disk, then retry: finished shards and checkpoints are kept.",
+    "out-of-memory": "Retry with a smaller batch size or a smaller student, or on a machine with more memory.",
+    "worker-lost": "A worker vanished while it ran this step. Its log says why; when that is mended, retry.",
+    "invalid": "Mend what is named above and submit the job anew.",
+}
+RETRY = "Retry goes on from the last checkpoint; finished steps are kept. If it fails again, the worker's log has more."
+
+
+def advice(job: Job) -> str:
+    """What a person can do about a failed job."""
+    kind = str((job.error or {}).get("type", "")).rpartition(":")[2]
+    return ADVICE.get(kind, RETRY)
+
+
+def summary(work: Work, job: Job) -> list[Row]:
+    """The telling rows of a job's spec."""
+    spec = parse(job.spec)
+    rows = _label(work, spec) if isinstance(spec, LabelSpec) else _train(work, spec)
+    return [("Kind", title(job.kind)), *rows, ("Seed", str(spec.seed)), ("Id", job.id)]
+
+
+def _label(work: Work, spec: LabelSpec) -> list[Row]:
+    student = spec.student
+    budget = f"{count(student.steps)} steps" if student.steps else duration(student.seconds) if student.seconds else ""
+    rows: list[Row] = [
+        ("Annotations", _link(work, "annotation-sets", spec.annotation_set_id)),
+        ("Held-out images", _link(work, "annotation-sets", spec.evaluation_set_id)),
+        ("Generator", _link(work, "generators", spec.generator)),
+        ("Unlabelled images", _link(work, "image-pools", spec.image_pool_id)),
+        ("Pools", " and ".join(spec.pools)),
+        ("To synthesize", f"{count(spec.num_images)} images" if "synthesized" in spec.pools else None),
+        ("Dropped", f"the most uncertain {percent(spec.filter.drop_share)}" if spec.filter.drop_share else "nothing"),
+    ]
+    if spec.stop_after == "dataset":
+        return [*rows, ("Stops after", "the dataset")]
+    return [*rows, ("Student", student.architecture), ("Distils", f"{student.mode}{', ' + budget if budget else ''}")]
+
+
+def _train(work: Work, spec: TrainGeneratorSpec) -> list[Row]:
+    budget = f"{count(spec.steps)} steps" if spec.steps else f"{spec.minutes:g} minutes" if spec.minutes else None
+    return [
+        ("Generator", spec.name),
+        ("Learns from", _link(work, "image-pools", spec.image_pool_id)),
+        ("Budget", budget),
+        ("Held out", percent(spec.holdout_share)),
+    ]
+
+
+def _link(work: Work, noun: str, row_id: str | None) -> Markup | str | None:
+    """A row's name, linked where it has a page; its id where the row is gone."""
+    if row_id is None:
+        return None
+    try:
+        if noun == "image-pools":
+            pool = image_pools.get(work, row_id)
+            return f"{pool.name} ({count(pool.num_images)})"
+        row = generators.get(work, row_id) if noun == "generators" else annotation_sets.get(work, row_id)
+    except NotFound:
+        return row_id
+    return Markup('<a href="/{}/{}">{}</a>').format(noun, row.id, row.name)

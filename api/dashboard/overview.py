@@ -1,0 +1,58 @@
+"""The first page: what runs, what waits, what there is, and where to begin."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from api.dashboard.page import PageRoute, page
+from api.dashboard.step_bars import step_bars
+from api.dependencies import FactoryDep, ReadDep
+from service import generators, jobs, overview, steps
+from service.doorbell import QUEUES
+from service.tables import Job, Step
+
+TILES = (
+    ("jobs", "/jobs", "jobs"),
+    ("generators", "/generators", "generators"),
+    ("annotation_sets", "/annotation-sets", "annotation sets"),
+    ("datasets", "/datasets", "datasets"),
+    ("images", "/datasets", "labelled images"),
+    ("students", "/students", "students"),
+)
+NUM_JOBS = 8
+NUM_GENERATORS = 4
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/")
+def overview_page(request: Request, work: ReadDep, factory: FactoryDep) -> HTMLResponse:
+    """The factory at a glance."""
+    totals = overview.totals(work)
+    counts = steps.counts(work)
+    return page(
+        request,
+        "overview.html",
+        section="overview",
+        tiles=[_tile(totals[noun], url, words) for noun, url, words in TILES],
+        fresh=not totals["jobs"],
+        running=_running(overview.running_jobs(work)),
+        queued=sum(number for (_, state), number in counts.items() if state == "ready"),
+        queues=[_queue(name, counts) for name in QUEUES],
+        disk=overview.disk(factory.settings),
+        jobs=jobs.list_page(work, limit=NUM_JOBS).items,
+        generators=generators.list_page(work, limit=NUM_GENERATORS).items,
+    )
+
+
+def _tile(number: int, url: str, words: str) -> dict[str, Any]:
+    return {"number": number, "url": url, "words": words.removesuffix("s") if number == 1 else words}
+
+
+def _running(found: list[tuple[Job, list[Step]]]) -> list[dict[str, Any]]:
+    """One bar per job and kind of step that runs now."""
+    return [{"job": job, "bar": bar} for job, its_steps in found for bar in step_bars(its_steps, ())]
+
+
+def _queue(name: str, counts: dict[tuple[str, str], int]) -> dict[str, Any]:
+    return {"name": name, "ready": counts.get((name, "ready"), 0), "running": counts.get((name, "running"), 0)}

@@ -1,0 +1,69 @@
+"""Pages of reports: student against head and few-label baseline."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from api.dashboard import report_view
+from api.dashboard.page import PageRoute, page, query
+from api.dashboard.step_bars import step_bars
+from api.dependencies import IdPath, ReadDep
+from api.pagination import PagingDep, encode_cursor
+from service import jobs, reports, steps
+from service.job_spec import parse
+from service.plan import stages
+from service.tables import Report
+from service.unit_of_work import Work
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/reports")
+def report_list(request: Request, work: ReadDep, paging: PagingDep) -> HTMLResponse:
+    """Reports, newest first."""
+    rows = reports.list_page(work, after=paging.after, limit=paging.limit)
+    cursor = encode_cursor(rows.next_after)
+    return page(
+        request,
+        "reports.html",
+        section="reports",
+        reports=[_item(work, report) for report in rows.items],
+        first_page=paging.after is None,
+        next_url=f"/reports{query(cursor=cursor)}" if cursor else None,
+    )
+
+
+def _item(work: Work, report: Report) -> dict[str, Any]:
+    return {
+        "id": report.id,
+        "name": jobs.get(work, report.job_id).name,
+        "created_at": report.created_at,
+        "student": report_view.score_of(report.content, "student"),
+        "baseline": report_view.score_of(report.content, "baseline"),
+    }
+
+
+@router.get("/reports/{report_id}")
+def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLResponse:
+    """One report."""
+    report = reports.get(work, report_id)
+    job = jobs.get(work, report.job_id)
+    rows = report_view.rows_of(report.content)
+    return page(
+        request,
+        "report.html",
+        section="reports",
+        title=f"Report: {job.name}",
+        report=report,
+        job=job,
+        titles=[report_view.row_title(row) for row in rows],
+        num_images=next((row.get("num_images") for row in rows if row.get("num_images")), None),
+        verdict=report_view.verdict(report.content),
+        scores=report_view.score_lines(rows),
+        classes=report_view.class_lines(rows),
+        boundaries=report_view.class_lines(rows, "per_class_boundary_iou"),
+        confusions=report_view.confusions(rows),
+        folds=report_view.folds(report.content),
+        costs=step_bars(steps.list_of_job(work, job.id), list(stages(parse(job.spec)))),
+    )

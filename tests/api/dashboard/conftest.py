@@ -1,0 +1,47 @@
+"""One furnished factory for all page tests: the pages only read it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from service.bootstrap import Factory, build_factory
+from service.doorbell import ListDoorbell
+from service.settings import Settings
+from tests.api.dashboard import scenery
+
+
+@dataclass(frozen=True)
+class Furnished:
+    """A client of a factory with a job in every state."""
+
+    client: TestClient
+    factory: Factory
+    scene: scenery.Scene
+    jobs: dict[str, str]
+
+    def result(self, name: str) -> str:
+        """An id that the finished job made."""
+        return str(self.client.get(f"/v1/jobs/{self.jobs['succeeded']}").json()["result"][name])
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[Furnished]:
+    """Rows in every state, named to do harm."""
+    data = tmp_path_factory.mktemp("furnished")
+    (data / "factory.sqlite").write_bytes(migrated_sqlite.read_bytes())
+    factory = build_factory(Settings(data_dir=data, progress_event_seconds=0, shard_size=4), doorbell=ListDoorbell())
+    scene = scenery.build(factory, scenery.drawn_pictures(), scenery.CLASSES)
+    jobs = scenery.everything(scene)
+    with TestClient(create_app(factory), raise_server_exceptions=False) as client:
+        yield Furnished(client, factory, scene, jobs)
+
+
+@pytest.fixture
+def empty_client(factory: Factory) -> Iterator[TestClient]:
+    """A factory in which nothing has happened."""
+    with TestClient(create_app(factory), raise_server_exceptions=False) as client:
+        yield client

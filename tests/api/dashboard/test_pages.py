@@ -1,0 +1,141 @@
+"""Every page in every state: it answers, it escapes, it runs no script of its own, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.api.dashboard.conftest import Furnished
+from tests.api.dashboard.scenery import HOSTILE
+
+LISTS = ["/", "/jobs", "/generators", "/annotation-sets", "/datasets", "/students", "/reports", "/docs"]
+STATES = ["succeeded", "training", "failed", "cancelled", "labelling", "cancelling", "queued"]
+
+
+class Page(HTMLParser):
+    """What a page refers to, and what its policy would refuse."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.files: set[str] = set()
+        self.refused: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "style" or "style" in found or any(name.startswith(("on", "hx-on")) for name in found):
+            self.refused.append(f"<{tag} {found}>")
+        if tag == "script" and not found.get("src", "").startswith("/static/"):
+            self.refused.append("an inline script")
+        if tag == "a":
+            self.links.add(found.get("href", ""))
+        if tag in ("img", "script", "link"):
+            self.files.add(found.get("src") or found.get("href") or "")
+        if "id" in found:
+            self.ids.append(found["id"])
+
+
+def every_page(furnished: Furnished) -> list[str]:
+    """Addresses of all pages."""
+    dataset = f"/datasets/{furnished.result('dataset_id')}"
+    return [
+        *LISTS,
+        *(f"/jobs/{furnished.jobs[state]}" for state in STATES),
+        *(f"/jobs/{furnished.jobs[state]}/live" for state in STATES),
+        "/jobs?state=running&kind=label",
+        f"/generators/{furnished.scene.generator_id}",
+        f"/annotation-sets/{furnished.scene.annotation_set_id}",
+        dataset,
+        f"{dataset}?sort=uncertainty&show=dropped",
+        f"{dataset}?sort=certainty&show=kept&limit=2",
+        f"{dataset}/images/3",
+        f"/students/{furnished.result('student_id')}",
+        f"/reports/{furnished.result('report_id')}",
+    ]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_an_empty_factory_says_what_to_do_next(empty_client: TestClient, path: str) -> None:
+    answer = empty_client.get(path)
+    assert answer.status_code == 200
+    assert path == "/docs" or "label-factory" in answer.text
+
+
+def test_every_page_answers_escapes_and_keeps_its_policy(furnished: Furnished) -> None:
+    for path in every_page(furnished):
+        answer = furnished.client.get(path)
+        assert answer.status_code == 200, path
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "script-src 'self'; style-src 'self'" in answer.headers["content-security-policy"]
+        assert HOSTILE not in answer.text, path
+        page = Page(answer.text)
+        assert page.refused == [], path
+        assert len(page.ids) == len(set(page.ids)), path
+
+
+def test_hostile_names_are_shown_as_they_are(furnished: Furnished) -> None:
+    escaped = "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;"
+    for path in every_page(furnished):
+        if path.startswith(("/datasets/", "/reports/", "/annotation-sets/", "/students/", "/generators/")):
+            assert escaped in furnished.client.get(path).text, path
+
+
+def test_every_link_and_file_of_every_page_is_there(furnished: Furnished) -> None:
+    found: set[str] = set()
+    for path in every_page(furnished):
+        page = Page(furnished.client.get(path).text)
+        found |= {
+            path.partition("?")[0] + address if address.startswith("?") else address
+            for address in page.links | page.files
+            if address and not address.startswith("#")
+        }
+    assert len(found) > 60
+    for address in sorted(found):
+        answer = furnished.client.get(address)
+        assert answer.status_code == 200, (address, answer.text[:300])
+
+
+def test_an_unknown_thing_is_a_page_too(furnished: Furnished) -> None:
+    for path in ("/jobs/nope", "/datasets/nope", "/students/<b>nope", "/reports/nope", "/generators/nope"):
+        answer = furnished.client.get(path)
+        assert answer.status_code == 404
+        assert "<h1>Not found</h1>" in answer.text
+        assert "<b>nope" not in answer.text
+    assert furnished.client.get("/jobs?state=happy").status_code == 422
+    assert furnished.client.get("/jobs?cursor=!").status_code == 400
+    assert furnished.client.get("/annotation-sets/x?page=-1").status_code == 422
+
+
+def test_a_failed_job_says_why_and_what_to_do(furnished: Furnished) -> None:
+    text = furnished.client.get(f"/jobs/{furnished.jobs['failed']}").text
+    assert "The disk of the object store is full." in text
+    assert "Free space on the disk, then retry" in text
+    assert "/retry" in text
+
+
+def test_shards_are_one_bar(furnished: Furnished) -> None:
+    text = furnished.client.get(f"/jobs/{furnished.jobs['labelling']}").text
+    assert text.count("Label images") >= 1
+    assert re.search(r"3/8 shards", text)
+    assert re.search(r'<progress class="running"[^>]*aria-label="Label images"', text)
+    assert "left</b>" in text
+
+
+def test_curves_are_thinned_and_ordered(furnished: Furnished) -> None:
+    found = furnished.client.get(f"/jobs/{furnished.jobs['succeeded']}/curves.json").json()["curves"]
+    assert {curve["step"] for curve in found} == {"fit_head", "distil", "train_baseline"}
+    for curve in found:
+        assert len(curve["x"]) == len(curve["y"]) > 10
+        assert curve["x"] == sorted(set(curve["x"]))
+
+
+def test_the_overview_counts_what_there_is(furnished: Furnished) -> None:
+    text = furnished.client.get("/").text
+    assert re.search(r"<b>7</b>\s*<span>jobs</span>", text)
+    assert "eight shards" in text
+    assert "Begin here" not in text
