@@ -2,11 +2,16 @@
 
 from typing import Literal
 
-from fastapi import APIRouter
+import structlog
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from api.dependencies import FactoryDep
-from api.errors import problems
+from api.errors import problem_response, problems
+from service.errors import ServiceError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("api")
 
 router = APIRouter(tags=["operations"])
 
@@ -23,8 +28,21 @@ async def health() -> Health:
     return Health()
 
 
-@router.get("/readyz", operation_id="readiness", summary="Can it work?", responses=problems(503, 507))
-def readiness(factory: FactoryDep) -> Health:
+@router.get(
+    "/readyz",
+    operation_id="readiness",
+    summary="Can it work?",
+    response_model=Health,
+    responses=problems(503),
+)
+def readiness(request: Request, factory: FactoryDep) -> Health | JSONResponse:
     """Asks the database and the object store; a problem document says which of them failed."""
-    factory.check()
+    try:
+        factory.check()
+    except ServiceError as error:
+        return problem_response(request, 503, error.detail, title="Not ready")
+    except Exception:
+        # Whatever the database driver raises: the log has it, the probe needs only the fact.
+        log.exception("not ready")
+        return problem_response(request, 503, "The database does not answer or has no tables.", title="Not ready")
     return Health()

@@ -3,10 +3,20 @@
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
 from api.app import create_app
 from service.bootstrap import Factory
+
+
+@pytest.fixture(autouse=True)
+def _plain_tracebacks() -> Iterator[None]:
+    """structlog's default prints every local variable of a crash, which takes half a minute."""
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, console])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -1,0 +1,39 @@
+"""The application as a whole: headers, no torch, a quick start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.security_headers import DEFAULTS
+
+LOADED = """
+import sys
+import api.main, api.app, api.openapi
+heavy = {"torch", "diffusers", "transformers", "skimage", "celery", "workers", "models"} & set(sys.modules)
+print(sorted(heavy))
+"""
+
+
+def test_the_api_never_loads_torch_and_starts_quickly() -> None:
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+    # About a second on a quiet core; the margin is for a busy machine.
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/jobs", "/v1/nothing", "/v1/jobs?limit=0"])
+def test_every_answer_carries_the_security_headers(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert {name: headers.get(name) for name in DEFAULTS} == DEFAULTS
+
+
+def test_the_frameworks_own_pages_that_load_scripts_from_elsewhere_are_off(client: TestClient) -> None:
+    for path in ("/docs", "/redoc"):
+        assert "cdn." not in client.get(path).text
+    assert client.get("/openapi.json").json()["info"]["title"] == "Label Factory"
