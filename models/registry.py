@@ -7,107 +7,103 @@ from typing import Any
 from transformers import ConvNextConfig, ResNetConfig, SegformerConfig, UperNetConfig
 
 LabelNames = dict[int, str]
+FINE_DETAIL_SIDE = 128
+"""Images up to this many pixels on their shorter side get a first stage at half resolution instead of a quarter."""
 
 
 @dataclass(frozen=True)
 class StudentArchitecture:
     """A student that can be asked for by name."""
 
-    name: str
     description: str
-    configure: Callable[[LabelNames], Any]
-    """Label names -> transformers configuration."""
+    strides: tuple[int, ...]
+    """Strides that the first stage can have, finest first."""
+    configure: Callable[[LabelNames, int], Any]
+    """Label names and first stride -> transformers configuration."""
+
+    def stride_for(self, image_size: tuple[int, int], wanted: int | None = None) -> int:
+        """The first stage's stride for (height, width): what is wanted, or 2 for small images and 4 for others.
+
+        Raises ValueError for a stride the architecture cannot have.
+        """
+        if wanted is None:
+            wanted = 2 if min(image_size) <= FINE_DETAIL_SIDE else 4
+            return wanted if wanted in self.strides else self.strides[0]
+        if wanted not in self.strides:
+            raise ValueError(f"The first stage cannot have stride {wanted}; it can have {self.strides}.")
+        return wanted
 
 
-def _segformer(label_names: LabelNames, *, first_stride: int, hidden_sizes: list[int], decoder: int) -> SegformerConfig:
-    return SegformerConfig(
-        id2label=label_names,
-        label2id={name: index for index, name in label_names.items()},
-        strides=[first_stride, 2, 2, 2],
-        patch_sizes=[7 if first_stride == 4 else 3, 3, 3, 3],
-        sr_ratios=[8, 4, 2, 1],
-        hidden_sizes=hidden_sizes,
-        depths=[2, 2, 2, 2],
-        decoder_hidden_size=decoder,
-        drop_path_rate=0.0,
-        classifier_dropout_prob=0.1,
-    )
+def _segformer(hidden_sizes: list[int], depths: list[int], decoder: int, description: str) -> StudentArchitecture:
+    def configure(names: LabelNames, stride: int) -> SegformerConfig:
+        return SegformerConfig(
+            **_labels(names),
+            strides=[stride, 2, 2, 2],
+            patch_sizes=[7 if stride == 4 else 3, 3, 3, 3],
+            hidden_sizes=hidden_sizes,
+            depths=depths,
+            decoder_hidden_size=decoder,
+            drop_path_rate=0.0,
+        )
+
+    return StudentArchitecture(description, (1, 2, 4), configure)
 
 
-def _upernet(label_names: LabelNames, backbone: Any, *, channels: int) -> UperNetConfig:
+def _upernet_convnext(
+    hidden_sizes: list[int], depths: list[int], channels: int, description: str
+) -> StudentArchitecture:
+    def configure(names: LabelNames, stride: int) -> UperNetConfig:
+        backbone = ConvNextConfig(
+            patch_size=stride,
+            hidden_sizes=hidden_sizes,
+            depths=depths,
+            drop_path_rate=0.0,
+            out_features=_stages(depths),
+        )
+        return _upernet(names, backbone, channels)
+
+    return StudentArchitecture(description, (1, 2, 4), configure)
+
+
+def _upernet_resnet(hidden_sizes: list[int], depths: list[int], channels: int, description: str) -> StudentArchitecture:
+    def configure(names: LabelNames, _stride: int) -> UperNetConfig:
+        backbone = ResNetConfig(
+            embedding_size=hidden_sizes[0],
+            hidden_sizes=hidden_sizes,
+            depths=depths,
+            layer_type="basic",
+            out_features=_stages(depths),
+        )
+        return _upernet(names, backbone, channels)
+
+    return StudentArchitecture(description, (4,), configure)
+
+
+def _upernet(names: LabelNames, backbone: Any, channels: int) -> UperNetConfig:
     return UperNetConfig(
+        **_labels(names),
         backbone_config=backbone,
-        id2label=label_names,
-        label2id={name: index for index, name in label_names.items()},
         hidden_size=channels,
         pool_scales=[1, 2, 3, 6],
         use_auxiliary_head=False,
     )
 
 
-def _convnext(*, patch: int, hidden_sizes: list[int], depths: list[int]) -> ConvNextConfig:
-    stages = [f"stage{index + 1}" for index in range(len(depths))]
-    return ConvNextConfig(
-        patch_size=patch, hidden_sizes=hidden_sizes, depths=depths, drop_path_rate=0.0, out_features=stages
-    )
+def _labels(names: LabelNames) -> dict[str, Any]:
+    return {"id2label": names, "label2id": {name: index for index, name in names.items()}}
 
 
-def _resnet(*, hidden_sizes: list[int], depths: list[int]) -> ResNetConfig:
-    stages = [f"stage{index + 1}" for index in range(len(depths))]
-    return ResNetConfig(
-        embedding_size=hidden_sizes[0],
-        hidden_sizes=hidden_sizes,
-        depths=depths,
-        layer_type="basic",
-        out_features=stages,
-    )
+def _stages(depths: list[int]) -> list[str]:
+    return [f"stage{index + 1}" for index in range(len(depths))]
 
-
-_B0 = [32, 64, 160, 256]
 
 STUDENTS: dict[str, StudentArchitecture] = {
-    architecture.name: architecture
-    for architecture in (
-        StudentArchitecture(
-            "segformer_b0",
-            "SegFormer B0, first stage at half resolution: for details of two pixels",
-            lambda names: _segformer(names, first_stride=2, hidden_sizes=_B0, decoder=128),
-        ),
-        StudentArchitecture(
-            "segformer_b0_stride4",
-            "SegFormer B0 as published, first stage at quarter resolution: for large images",
-            lambda names: _segformer(names, first_stride=4, hidden_sizes=_B0, decoder=256),
-        ),
-        StudentArchitecture(
-            "segformer_b0_stride1",
-            "SegFormer B0, first stage at full resolution: slow, for details of one pixel",
-            lambda names: _segformer(names, first_stride=1, hidden_sizes=_B0, decoder=128),
-        ),
-        StudentArchitecture(
-            "upernet_convnext_pico",
-            "UperNet on a narrow ConvNeXt, first stage at half resolution",
-            lambda names: _upernet(
-                names, _convnext(patch=2, hidden_sizes=[32, 64, 128, 256], depths=[2, 2, 4, 2]), channels=64
-            ),
-        ),
-        StudentArchitecture(
-            "upernet_convnext_pico_stride1",
-            "UperNet on a narrow ConvNeXt, first stage at full resolution: slow",
-            lambda names: _upernet(
-                names, _convnext(patch=1, hidden_sizes=[24, 48, 96, 192], depths=[2, 2, 4, 2]), channels=48
-            ),
-        ),
-        StudentArchitecture(
-            "upernet_convnext_pico_stride4",
-            "UperNet on a narrow ConvNeXt, first stage at quarter resolution: for large images",
-            lambda names: _upernet(
-                names, _convnext(patch=4, hidden_sizes=[48, 96, 192, 384], depths=[2, 2, 6, 2]), channels=96
-            ),
-        ),
-        StudentArchitecture(
-            "upernet_resnet18",
-            "UperNet on ResNet-18, first stage at quarter resolution: for large images",
-            lambda names: _upernet(names, _resnet(hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2]), channels=96),
-        ),
-    )
+    "segformer_nano": _segformer([16, 32, 64, 96], [1, 1, 1, 1], 64, "SegFormer of a quarter million weights"),
+    "segformer_b0": _segformer([32, 64, 160, 256], [2, 2, 2, 2], 128, "SegFormer B0"),
+    "segformer_b1": _segformer([64, 128, 320, 512], [2, 2, 2, 2], 256, "SegFormer B1"),
+    "segformer_b2": _segformer([64, 128, 320, 512], [3, 4, 6, 3], 768, "SegFormer B2"),
+    "upernet_convnext": _upernet_convnext([32, 64, 128, 256], [2, 2, 4, 2], 64, "UperNet on a narrow ConvNeXt"),
+    "upernet_resnet": _upernet_resnet(
+        [64, 128, 256, 512], [2, 2, 2, 2], 96, "UperNet on ResNet-18, quarter resolution"
+    ),
 }

@@ -14,20 +14,26 @@ from models.registry import STUDENTS
 
 
 def build_student(
-    architecture: str, classes: Sequence[ClassSpec], image_size: tuple[int, int], *, seed: int = 0
+    architecture: str,
+    classes: Sequence[ClassSpec],
+    image_size: tuple[int, int],
+    *,
+    first_stride: int | None = None,
+    seed: int = 0,
 ) -> nn.Module:
-    """A freshly initialised student: one output per class and one per thing's contour.
+    """A freshly initialised student for images of (height, width): one output per class and per thing's contour.
 
-    `image_size` (height, width) is checked against the architecture by a forward pass. Unknown names raise ValueError.
+    `first_stride` is the first stage's stride; None takes 2 for small images, where details are two pixels wide, else 4.
+    Raises ValueError for an unknown name or a stride the architecture cannot have.
     """
     if architecture not in STUDENTS:
         raise ValueError(f"There is no student {architecture!r}; there are {', '.join(sorted(STUDENTS))}.")
+    known = STUDENTS[architecture]
     names = dict(enumerate(channel_names(classes)))
+    config = known.configure(names, known.stride_for(image_size, first_stride))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student: nn.Module = AutoModelForSemanticSegmentation.from_config(STUDENTS[architecture].configure(names))
-    with torch.inference_mode():
-        student_logits(student.eval(), torch.zeros(1, 3, *image_size))
+        student: nn.Module = AutoModelForSemanticSegmentation.from_config(config)
     return student.to(memory_format=torch.channels_last)
 
 

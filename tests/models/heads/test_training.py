@@ -1,0 +1,64 @@
+"""Fitting a head on a few examples."""
+
+import pytest
+import torch
+
+from models.contracts import Stopped
+from models.heads.cross_validation import Candidate, choose, folds
+from models.heads.predict import HeadPredictor
+from models.heads.training import HeadTrainConfig, fit_head
+from models.metrics.evaluation import evaluate
+from tests.models.tiny import STUFF, disc_examples, tiny_generator
+
+CPU = torch.device("cpu")
+
+
+def test_a_head_learns_discs_even_from_an_untrained_generator() -> None:
+    generator = tiny_generator()
+    config = HeadTrainConfig(members=2, width=16, views=32, epochs=20, tap_timestep=20)
+    fitted = fit_head(generator, disc_examples(4), STUFF, config, device=CPU)
+    result = evaluate(HeadPredictor(generator, fitted.head, views=2), disc_examples(4, seed=9), STUFF)
+    assert result.miou is not None
+    assert result.miou > 0.7
+    assert fitted.card["tap_timestep"] == 20
+    assert fitted.card["cross_validation"] == []
+
+
+def test_cross_validation_tries_every_timestep() -> None:
+    config = HeadTrainConfig(members=2, width=16, views=8, validation_views=8, epochs=1, candidate_timesteps=(10, 90))
+    seen: list[tuple[int, int]] = []
+    fitted = fit_head(
+        tiny_generator(),
+        disc_examples(4),
+        STUFF,
+        config,
+        device=CPU,
+        progress=lambda done, total, _: seen.append((done, total)),
+    )
+    assert [row["tap_timestep"] for row in fitted.card["cross_validation"]] == [10, 90]
+    assert all(done <= total for done, total in seen)
+
+
+def test_every_example_is_held_out_once() -> None:
+    examples = disc_examples(5)
+    parts = folds(examples, 2)
+    assert sum(len(held_out) for _, held_out in parts) == 5
+    assert all(len(fitted) + len(held_out) == 5 for fitted, held_out in parts)
+    assert folds(examples[:1], 2) == []
+
+
+def test_the_best_candidate_wins() -> None:
+    scores = {10: 0.3, 50: 0.6, 90: 0.5}
+    candidates = [Candidate(step, 1) for step in scores]
+    best, table = choose(
+        candidates, folds(disc_examples(2), 2), lambda candidate, *_: scores[candidate.tap_timestep], None
+    )
+    assert best.tap_timestep == 50
+    assert len(table) == 3
+
+
+def test_it_stops() -> None:
+    with pytest.raises(Stopped):
+        fit_head(
+            tiny_generator(), disc_examples(2), STUFF, HeadTrainConfig(views=8, epochs=1), device=CPU, stop=lambda: True
+        )

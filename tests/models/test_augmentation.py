@@ -1,0 +1,58 @@
+"""One warp for image and target; flips are measured."""
+
+import numpy as np
+import torch
+
+from models.augmentation import AugmentConfig, augment, measure_symmetry, resolve
+from models.examples import Example
+from tests.models.tiny import disc_examples
+
+
+def test_the_target_follows_the_image() -> None:
+    image = torch.full((8, 3, 32, 32), -0.8)
+    image[:, :, 8:20, 10:26] = 0.8
+    inside = (image[:, :1] > 0).float()
+    target = torch.cat([1 - inside, inside], dim=1)
+    config = AugmentConfig(
+        horizontal_flip=True, vertical_flip=True, brightness=0, contrast=0, gamma=0, colour=0, noise=0, blur=0
+    )
+    warped_image, warped_target = augment(image, target, config, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(warped_image, image)
+    assert torch.allclose((warped_image[:, :1] + 0.8) / 1.6, warped_target[:, 1:], atol=1e-4)
+    assert torch.allclose(warped_target.sum(1), torch.ones(8, 32, 32), atol=1e-4)
+
+
+def test_ignored_pixels_stay_ignored() -> None:
+    _, target = augment(
+        torch.zeros(2, 3, 16, 16),
+        torch.zeros(2, 2, 16, 16),
+        AugmentConfig(),
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert target.abs().max() == 0
+
+
+def test_images_stay_in_range_and_repeat_with_the_seed() -> None:
+    image = torch.rand(4, 3, 32, 48) * 2 - 1
+    target = torch.rand(4, 2, 32, 48)
+    once = augment(image, target, AugmentConfig(), generator=torch.Generator().manual_seed(3))
+    again = augment(image, target, AugmentConfig(), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(once[0], again[0])
+    assert torch.equal(once[1], again[1])
+    assert once[0].abs().max() <= 1
+
+
+def test_upright_pictures_are_not_turned_over() -> None:
+    draw = np.random.default_rng(0)
+    upright = []
+    for _ in range(5):
+        label = np.zeros((32, 32), np.uint8)
+        label[: 10 + draw.integers(0, 4)] = 1
+        upright.append(Example(np.zeros((32, 32, 3), np.uint8), label))
+    assert measure_symmetry(upright, num_classes=2) == (True, False)
+    resolved = resolve(AugmentConfig(), upright, num_classes=2)
+    assert (resolved.horizontal_flip, resolved.vertical_flip, resolved.rotation) == (True, False, 15.0)
+
+
+def test_scattered_things_may_be_turned_any_way() -> None:
+    assert measure_symmetry(disc_examples(6), num_classes=2) == (True, True)
