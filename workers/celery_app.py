@@ -22,6 +22,10 @@ HAND_OVER = signal.SIGUSR2
 """From the main process to its children: stop at the next batch. They ignore SIGTERM's usual meaning in Celery."""
 
 
+_shutdown = threading.Event()
+"""Ends the reaper of the main process."""
+
+
 class _Child:
     """The process that computes: made once, after it was spawned."""
 
@@ -32,33 +36,32 @@ app = Celery("label_factory", broker=Settings().broker_url or None, set_as_curre
 app.conf.update(celery_options())
 
 
-@app.task(name=RING_TASK, ignore_result=True)
 def ring(queue: str) -> None:
     """Run steps of a queue until none is ready. Losing, doubling or delaying this message is harmless."""
     while _Child.process is not None and _Child.process.run_one([queue]):
         pass
 
 
-@signals.worker_process_init.connect
 def _start_child(**_: Any) -> None:
     # Not imported above: the main process would load torch and hold it for nothing.
     _Child.process = importlib.import_module("workers.process").start_process(Settings())
     signal.signal(HAND_OVER, lambda *_: _Child.process.shutdown.set())
 
 
-_shutdown = threading.Event()
-
-
-@signals.worker_ready.connect
 def _start_main(**_: Any) -> None:
     settings = Settings()
     configure_logging(settings)
     start_reaper(build_factory(settings), _shutdown)
 
 
-@signals.worker_shutting_down.connect
 def _hand_over(**_: Any) -> None:
     _shutdown.set()
     for child in active_children():
         if child.pid:
             os.kill(child.pid, HAND_OVER)
+
+
+app.task(name=RING_TASK, ignore_result=True)(ring)
+signals.worker_process_init.connect(_start_child)
+signals.worker_ready.connect(_start_main)
+signals.worker_shutting_down.connect(_hand_over)

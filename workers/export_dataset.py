@@ -1,17 +1,18 @@
 """Step `export_dataset`: the kept images of a sealed dataset as one COCO zip, with the validator's report."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from service import datasets, object_keys, sealing
 from service.formats.annotated_images import LabelClass
 from service.formats.coco_writer import write_coco_zip
 from service.formats.shard import ShardSample
 from service.tables import Dataset, DatasetShard
+from service.unit_of_work import Work
 from workers.artifacts import stream_shard
 from workers.context import Outcome, StepContext
 
-FORMAT = "coco"
+FORMAT: Literal["coco"] = "coco"
 
 
 def run(context: StepContext) -> Outcome:
@@ -34,11 +35,11 @@ def run(context: StepContext) -> Outcome:
     stored = context.put_file(key, path)
     export = datasets.NewExport(FORMAT, key, stored.sha256, stored.num_bytes, report["validation"])
     counts = {name: report[name] for name in ("num_images", "num_annotations")}
-    return Outcome({"key": key, "sha256": stored.sha256, **counts}, lambda work: _record(work, dataset_id, export))
 
+    def record(work: Work) -> None:
+        datasets.record_export(work, dataset_id, export)
 
-def _record(work: Any, dataset_id: str, export: datasets.NewExport) -> None:
-    datasets.record_export(work, dataset_id, export)
+    return Outcome({"key": key, "sha256": stored.sha256, **counts}, record)
 
 
 def samples(context: StepContext, shards: list[DatasetShard]) -> Iterator[ShardSample]:

@@ -26,8 +26,8 @@ SEED_BITS = 48
 SHEETS = 16
 """The first shards show samples, and after that every sixteenth."""
 
-Label = Callable[[list[int], int], LabelledBatch]
-"""Seeds and the place of the first image in the shard -> labelled images."""
+Label = Callable[[list[int]], LabelledBatch]
+"""Seeds of the next images -> these images, labelled."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _ShardWork:
             while done < self.params.count:
                 self.context.check()
                 seeds = self.params.seeds(done, min(batch_size, self.params.count - done))
-                batch = label(seeds, done)
+                batch = label(seeds)
                 if pending is not None:
                     pending.result()
                 if done == 0 and self._shows_samples():
@@ -109,14 +109,21 @@ class _ShardWork:
         generator, head = load_generator(self.context), load_head(self.context)
         steps = self.context.label_spec.sampling_steps
         options: dict[str, Any] = {} if steps is None else {"num_steps": steps}
-        return lambda seeds, _first: label_synthesized(generator, head, seeds, **options)
+
+        def label(seeds: list[int]) -> LabelledBatch:
+            batch: LabelledBatch = label_synthesized(generator, head, seeds, **options)
+            return batch
+
+        return label
 
     def _encoder(self, done: int) -> Label:
         generator, head = load_generator(self.context), load_head(self.context)
         images = self._pool_images(done)
 
-        def label(seeds: list[int], _first: int) -> LabelledBatch:
-            return label_encoded(generator, head, np.stack(list(islice(images, len(seeds)))), seeds=seeds)
+        def label(seeds: list[int]) -> LabelledBatch:
+            images_BHWC = np.stack(list(islice(images, len(seeds))))
+            batch: LabelledBatch = label_encoded(generator, head, images_BHWC, seeds=seeds)
+            return batch
 
         return label
 

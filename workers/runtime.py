@@ -41,6 +41,9 @@ def run_next_step(
     """Claim the most urgent step and run it to its record; False when there is none."""
     with factory.work() as work:
         step = steps.claim(work, queues=queues, owner=owner)
+        if step is not None:
+            # One ring wakes one worker; whoever finds work wakes the next.
+            work.ring(step.queue)
     if step is None:
         return False
     with structlog.contextvars.bound_contextvars(job=step.job_id, step=step.id, kind=step.kind, index=step.index):
