@@ -6,6 +6,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.http_protocol import ImpatientProtocol
 from service.bootstrap import build_factory, prepare
 from service.logs import configure_logging
 from service.settings import Settings
@@ -35,6 +36,7 @@ def main() -> None:
         factory=True,
         host=options.host,
         port=options.port,
+        http=ImpatientProtocol,
         access_log=False,
         log_level=settings.log_level,
         server_header=False,

@@ -1,0 +1,107 @@
+"""Jobs by REST: 202 with an address, idempotency, cancel, retry, lists."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service import steps
+from service.bootstrap import Factory
+from tests import factories
+
+
+@pytest.fixture
+def body(factory: Factory) -> dict[str, Any]:
+    """A sound label job."""
+    with factory.work() as work:
+        set_id = factories.make_annotation_set(work).id
+        name = factories.make_generator(work).name
+    return {"kind": "label", "annotation_set_id": set_id, "generator": name, "num_images": 600, "stop_after": "dataset"}
+
+
+def test_a_job_is_202_with_its_address(client: TestClient, body: dict[str, Any]) -> None:
+    answer = client.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert job["state"] == "queued"
+    assert job["created_at"].endswith("Z")
+    assert client.get(answer.headers["location"]).json() == job
+
+
+def test_every_bad_reference_is_listed(client: TestClient) -> None:
+    body = {
+        "kind": "label",
+        "annotation_set_id": "ann_none",
+        "generator": "../../etc/passwd",
+        "image_pool_id": "pool_none",
+        "evaluation_set_id": "ann_none_either",
+    }
+    answer = client.post("/v1/jobs", json=body)
+    assert answer.status_code == 422
+    places = {error["place"] for error in answer.json()["errors"]}
+    assert places == {"annotation_set_id", "generator", "image_pool_id", "evaluation_set_id"}
+    assert client.get("/v1/jobs").json()["items"] == []
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "http://x/y", "user/repo", "file:///x"])
+def test_generators_are_names_never_places(client: TestClient, body: dict[str, Any], name: str) -> None:
+    assert client.post("/v1/jobs", json={**body, "generator": name}).status_code == 422
+
+
+def test_the_same_key_and_body_make_one_job(client: TestClient, body: dict[str, Any]) -> None:
+    key = {"idempotency-key": "k1"}
+    first = client.post("/v1/jobs", json=body, headers=key)
+    again = client.post("/v1/jobs", json=body, headers=key)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["id"] == again.json()["id"]
+    assert again.headers["idempotent-replayed"] == "true"
+    other = client.post("/v1/jobs", json={**body, "seed": 5}, headers=key)
+    assert other.status_code == 409
+    assert other.json()["type"].endswith("idempotency-key-reused")
+
+
+def test_one_key_sent_by_many_at_once_makes_one_job(client: TestClient, body: dict[str, Any]) -> None:
+    def send(_: int) -> tuple[int, str]:
+        answer = client.post("/v1/jobs", json=body, headers={"idempotency-key": "same"})
+        return answer.status_code, answer.json()["id"]
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = set(threads.map(send, range(16)))
+    assert len(answers) == 1
+    assert len(client.get("/v1/jobs").json()["items"]) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201])
+def test_bad_keys_are_422(client: TestClient, body: dict[str, Any], key: str) -> None:
+    assert client.post("/v1/jobs", json=body, headers={"idempotency-key": key}).status_code == 422
+
+
+def test_cancel_then_retry(client: TestClient, body: dict[str, Any]) -> None:
+    job_id = client.post("/v1/jobs", json=body).json()["id"]
+    assert client.post(f"/v1/jobs/{job_id}:retry").status_code == 409
+    assert client.post(f"/v1/jobs/{job_id}:cancel").json()["state"] == "cancelled"
+    assert client.post(f"/v1/jobs/{job_id}:cancel").status_code == 200
+    assert client.post(f"/v1/jobs/{job_id}:retry").json()["state"] == "running"
+
+
+def test_a_job_that_ended_cannot_be_cancelled(client: TestClient, factory: Factory) -> None:
+    job = factories.make_job(factory)
+    step = factories.must_claim(factory)
+    with factory.work() as work:
+        steps.record_failure(work, step.id, step.token, {"title": "broken"}, retryable=False)
+    failed = client.get(f"/v1/jobs/{job.id}").json()
+    assert failed["state"] == "failed"
+    assert failed["error"]["title"] == "broken"
+    assert client.post(f"/v1/jobs/{job.id}:cancel").status_code == 409
+
+
+def test_lists_by_state_and_kind(client: TestClient, body: dict[str, Any]) -> None:
+    made = [client.post("/v1/jobs", json=body).json()["id"] for _ in range(3)]
+    client.post(f"/v1/jobs/{made[0]}:cancel")
+    assert [item["id"] for item in client.get("/v1/jobs?state=queued").json()["items"]] == made[:0:-1]
+    assert [item["id"] for item in client.get("/v1/jobs?state=cancelled").json()["items"]] == made[:1]
+    assert client.get("/v1/jobs?kind=train_generator").json()["items"] == []
