@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, Literal
 from sqlalchemy import select
 
 from service import object_keys
-from service.errors import NotFound
 from service.ids import new_id
+from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.storage import digest_file
 from service.tables import AnnotationSet
@@ -62,10 +62,7 @@ def create(work: Work, new: NewAnnotationSet, file: BinaryIO) -> AnnotationSet:
 
 def get(work: Work, set_id: str) -> AnnotationSet:
     """One annotation set. Raises NotFound."""
-    row = work.session.get(AnnotationSet, set_id)
-    if row is None:
-        raise NotFound(f"There is no annotation set {set_id}.")
-    return row
+    return must_find(work, AnnotationSet, set_id, "annotation set")
 
 
 def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[AnnotationSet]:

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from service.clock import read_clock
 from service.errors import NotFound
+from service.lookup import is_id
 from service.tables import Event, Job, Step
 from service.unit_of_work import Work
 
@@ -23,6 +24,8 @@ def lock_job(work: Work, job_id: str) -> Job:
     Everything that changes a job, its steps or its events takes this lock first: so ids of events grow in the order
     of commits, two last siblings cannot miss each other, and no two transactions wait for each other in a circle.
     """
+    if not is_id(job_id):
+        raise NotFound(f"There is no job {job_id[:60]}.")
     # NO KEY UPDATE on PostgreSQL: rows that only refer to the job need not wait.
     query = select(Job).where(Job.id == job_id).with_for_update(key_share=True)
     job = work.session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
@@ -82,6 +85,8 @@ def log(work: Work, job_id: str, step_id: str | None, message: str, *, level: Lo
 
 def after(work: Work, job_id: str, last_id: int = 0, limit: int = 200) -> list[Event]:
     """Events of a job that came after `last_id`, oldest first; none for an unknown job."""
+    if not 0 <= last_id < 2**63 or not is_id(job_id):
+        return []
     query = select(Event).where(Event.job_id == job_id, Event.id > last_id).order_by(Event.id).limit(limit)
     return list(work.session.scalars(query))
 
@@ -115,7 +120,7 @@ def progress(work: Work, job_id: str, *, kinds: Sequence[str], limit: int = 1_50
 
 def get(work: Work, event_id: int) -> Event:
     """One event, for instance to serve the picture of a sample. Raises NotFound."""
-    event = work.session.get(Event, event_id) if event_id < 2**63 else None
+    event = work.session.get(Event, event_id) if 0 < event_id < 2**63 else None
     if event is None:
         raise NotFound(f"There is no event {event_id}.")
     return event

@@ -8,8 +8,9 @@ from typing import BinaryIO
 from sqlalchemy import func, select
 
 from service import object_keys
-from service.errors import Conflict, Invalid, NotFound, fault
+from service.errors import Conflict, Invalid, fault
 from service.ids import new_id
+from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.storage import digest_file
 from service.tables import ImagePool, PoolPart
@@ -38,10 +39,7 @@ def create(work: Work, name: str) -> ImagePool:
 
 def get(work: Work, pool_id: str) -> ImagePool:
     """One pool. Raises NotFound."""
-    row = work.session.get(ImagePool, pool_id)
-    if row is None:
-        raise NotFound(f"There is no image pool {pool_id}.")
-    return row
+    return must_find(work, ImagePool, pool_id, "image pool")
 
 
 def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[ImagePool]:
@@ -117,8 +115,6 @@ def slices(work: Work, pool_id: str, start: int, count: int) -> list[PoolSlice]:
 
 
 def _lock(work: Work, pool_id: str) -> ImagePool:
+    get(work, pool_id)
     query = select(ImagePool).where(ImagePool.id == pool_id).with_for_update(key_share=True)
-    pool = work.session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
-    if pool is None:
-        raise NotFound(f"There is no image pool {pool_id}.")
-    return pool
+    return work.session.scalars(query, execution_options={"populate_existing": True}).one()

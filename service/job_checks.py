@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service import generators
 from service.errors import Invalid, fault
 from service.job_spec import LabelSpec, TrainGeneratorSpec
+from service.lookup import find
 from service.tables import AnnotationSet, Generator, ImagePool
 from service.unit_of_work import Work
 
@@ -87,7 +88,7 @@ def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
 def _annotation_set(
     work: Work, faults: Faults, place: str, set_id: str, generator: Generator | None
 ) -> AnnotationSet | None:
-    row = work.session.get(AnnotationSet, set_id)
+    row = find(work, AnnotationSet, set_id)
     if row is None:
         faults.add(place, f"There is no annotation set {set_id}.")
     elif generator is not None:
@@ -96,7 +97,7 @@ def _annotation_set(
 
 
 def _pool(work: Work, faults: Faults, pool_id: str, generator: Generator | None) -> ImagePool | None:
-    pool = work.session.get(ImagePool, pool_id)
+    pool = find(work, ImagePool, pool_id)
     if pool is None:
         faults.add("image_pool_id", f"There is no image pool {pool_id}.")
         return None

@@ -12,9 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from service import events, generators, job_checks
 from service.advance import ENDED, advance, cancel_ready_steps, plan_facts
 from service.clock import read_clock
-from service.errors import Conflict, KeyReused, NotFound
+from service.errors import Conflict, KeyReused
 from service.ids import new_id
 from service.job_spec import LabelSpec, TrainGeneratorSpec, dump, parse
+from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.plan import expected_steps
 from service.tables import Job, Step
@@ -68,10 +69,7 @@ def create(work: Work, spec: LabelSpec | TrainGeneratorSpec, *, idempotency_key:
 
 def get(work: Work, job_id: str) -> Job:
     """One job. Raises NotFound."""
-    job = work.session.get(Job, job_id)
-    if job is None:
-        raise NotFound(f"There is no job {job_id}.")
-    return job
+    return must_find(work, Job, job_id, "job")
 
 
 def list_page(

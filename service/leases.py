@@ -1,7 +1,8 @@
 """Leases from the inside: proving one, closing one, and taking it from a silent worker.
 
 The order of locks is always job, then step. Whoever holds a job's lock never waits for a step: a step that is locked
-at that moment is being claimed, and `SKIP LOCKED` passes it by.
+at that moment is being claimed, and `SKIP LOCKED` passes it by. All locks are `NO KEY UPDATE`, because an event's foreign
+key locks its step and job too, and must not wait.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def _end_attempt(work: Work, step: Step, state: str) -> None:
 
 
 def _lock_step(work: Work, step_id: str) -> Step | None:
-    query = select(Step).where(Step.id == step_id).with_for_update(skip_locked=True)
+    query = select(Step).where(Step.id == step_id).with_for_update(skip_locked=True, key_share=True)
     return work.session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
 
 

@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Select
 
+from service.errors import BadRequest
+from service.lookup import is_id
 from service.unit_of_work import Work
 
 Row = TypeVar("Row")
@@ -23,8 +25,10 @@ class Page(Generic[Row]):
 
 
 def newest_first(work: Work, query: Select[Row], id_column: Any, *, after: str | None, limit: int) -> Page[Row]:
-    """One page of `query`, ordered by id downwards (ids sort by time), after the given id."""
+    """One page of `query`, ordered by id downwards (ids sort by time), after the given id. Raises BadRequest."""
     if after is not None:
+        if not is_id(after):
+            raise BadRequest("The cursor is not one of this list.")
         query = query.where(id_column < after)
     rows = list(work.session.scalars(query.order_by(id_column.desc()).limit(limit + 1)))
     items = rows[:limit]

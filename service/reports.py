@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import select
 
 from service import events
-from service.errors import NotFound
 from service.ids import new_id
+from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.tables import Report
 from service.unit_of_work import Work
@@ -26,10 +26,7 @@ def record(work: Work, job_id: str, content: dict[str, Any], *, student_id: str 
 
 def get(work: Work, report_id: str) -> Report:
     """One report. Raises NotFound."""
-    row = work.session.get(Report, report_id)
-    if row is None:
-        raise NotFound(f"There is no report {report_id}.")
-    return row
+    return must_find(work, Report, report_id, "report")
 
 
 def list_page(work: Work, *, student_id: str | None = None, after: str | None = None, limit: int = 50) -> Page[Report]:

@@ -18,6 +18,7 @@ from service.clock import database_now, read_clock
 from service.errors import BadRequest, LeaseLost, NotFound
 from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
 from service.leases import ACTIVE, close, expire_leases, give_back, hold, sweep_stopped_jobs
+from service.lookup import must_find
 from service.paging import Page
 from service.tables import Job, Step
 from service.unit_of_work import Work
@@ -119,7 +120,7 @@ def _most_urgent(queues: Sequence[str], max_attempts: int) -> Select[str]:
         .where(or_(waiting, lost), Step.queue.in_(list(queues)), Job.state.in_(ACTIVE))
         .order_by(Step.priority.desc(), Step.created_at, Step.index)
         .limit(1)
-        .with_for_update(skip_locked=True, of=Step)
+        .with_for_update(skip_locked=True, key_share=True, of=Step)
     )
 
 
@@ -238,10 +239,7 @@ def outputs(work: Work, job_id: str, kind: str) -> list[dict[str, Any]]:
 
 def get(work: Work, step_id: str) -> Step:
     """One step. Raises NotFound."""
-    step = work.session.get(Step, step_id)
-    if step is None:
-        raise NotFound(f"There is no step {step_id}.")
-    return step
+    return must_find(work, Step, step_id, "step")
 
 
 def list_of_job(work: Work, job_id: str) -> list[Step]:

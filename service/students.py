@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from service import events
 from service.errors import NotFound
+from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.tables import Student
 from service.unit_of_work import Work
@@ -63,7 +64,9 @@ def record(work: Work, job_id: str, new: NewStudent) -> Student:
     return row
 
 
-def attach_report(work: Work, student_id: str, files: list[StudentFile], archive_key: str, card: dict[str, Any]) -> None:
+def attach_report(
+    work: Work, student_id: str, files: list[StudentFile], archive_key: str, card: dict[str, Any]
+) -> None:
     """Give a student the card that names its measurements; its weights stay. Raises NotFound."""
     row = get(work, student_id)
     events.lock_job(work, row.job_id)
@@ -73,10 +76,7 @@ def attach_report(work: Work, student_id: str, files: list[StudentFile], archive
 
 def get(work: Work, student_id: str) -> Student:
     """One student. Raises NotFound."""
-    row = work.session.get(Student, student_id)
-    if row is None:
-        raise NotFound(f"There is no student {student_id}.")
-    return row
+    return must_find(work, Student, student_id, "student")
 
 
 def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[Student]:

@@ -180,7 +180,7 @@ def test_rows_of_a_zombie_are_rolled_back_with_its_record(factory: Factory) -> N
     zombie = must_claim(factory)
     lose(factory, zombie.id)
     must_claim(factory, "heir")
-    with pytest.raises(LeaseLost), factory.work() as work:
+    with pytest.raises(LeaseLost), factory.work() as work:  # noqa: PT012 - both belong to one transaction
         events.log(work, job.id, zombie.id, "I was here")
         steps.record_success(work, zombie.id, zombie.token, {})
     with factory.read() as work:
@@ -204,7 +204,7 @@ def test_events_of_two_jobs_do_not_mix(factory: Factory) -> None:
 
 
 def test_a_step_record_and_its_ring_are_one(factory: Factory) -> None:
-    with pytest.raises(RuntimeError), factory.work() as work:
+    with pytest.raises(RuntimeError), factory.work() as work:  # noqa: PT012 - both belong to one transaction
         jobs.create(work, label_spec(work))
         raise RuntimeError("the request fails at its end")
     assert factory.doorbell.rung == []  # type: ignore[attr-defined]

@@ -1,0 +1,144 @@
+"""Migrations, the clock, the unit of work and the settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic import command
+from pydantic import ValidationError
+from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import OperationalError
+
+from service import jobs
+from service.bootstrap import Factory
+from service.clock import database_now, read_clock
+from service.database import alembic_config, make_engine, migrate
+from service.doorbell import CeleryDoorbell, ListDoorbell, SilentDoorbell, open_doorbell
+from service.errors import StorageFull
+from service.ids import new_id
+from service.lookup import is_id
+from service.settings import Settings
+from service.tables import Base, Job
+from tests.factories import make_job
+
+
+def test_migrations_make_what_the_tables_say(
+    tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in (f"sqlite:///{tmp_path / 'a folder%' / 'new.sqlite'}", postgresql_url):
+        migrate(url)
+        command.check(alembic_config(url))
+
+
+def test_migrations_go_down_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.sqlite'}"
+    migrate(url)
+    command.downgrade(alembic_config(url), "base")
+    engine = make_engine(url)
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    engine.dispose()
+
+
+def test_several_may_migrate_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.sqlite'}"
+    with ThreadPoolExecutor(3) as pool:
+        for future in [pool.submit(_migrate_in_a_process, url) for _ in range(3)]:
+            future.result()
+    engine = make_engine(url)
+    assert set(Base.metadata.tables) <= set(inspect(engine).get_table_names())
+    engine.dispose()
+
+
+def _migrate_in_a_process(url: str) -> None:
+    code = f"from service.database import migrate; migrate({url!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sqlite_is_set_up_for_many_processes(factory: Factory) -> None:
+    with factory.engine.connect() as connection:
+        pragmas = {
+            name: connection.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "busy_timeout", "foreign_keys")
+        }
+    assert pragmas == {"journal_mode": "wal", "busy_timeout": 20_000, "foreign_keys": 1}
+
+
+def test_readers_do_not_wait_for_writers(factory: Factory) -> None:
+    make_job(factory)
+    with factory.work() as writer:
+        writer.session.execute(text("UPDATE jobs SET name = 'x'"))
+        with factory.read() as reader:
+            assert jobs.list_page(reader).items[0].name != "x"
+
+
+def test_the_clock_is_the_databases_and_utc(any_factory: Factory) -> None:
+    with any_factory.read() as work:
+        now = read_clock(work.session)
+        later = work.session.execute(select(database_now(90.5))).scalar_one()
+    assert now.tzinfo is UTC
+    assert abs((now - datetime.now(UTC)).total_seconds()) < 5
+    assert timedelta(seconds=90) < later - now < timedelta(seconds=92)
+
+
+def test_times_compare_as_times(any_factory: Factory) -> None:
+    job = make_job(any_factory)
+    with any_factory.read() as work:
+        found = select(Job.id).where(Job.created_at > database_now(-60), Job.created_at < database_now(60))
+        assert list(work.session.scalars(found)) == [job.id]
+        assert jobs.get(work, job.id).created_at == job.created_at
+
+
+def test_a_full_database_disk_is_told(factory: Factory) -> None:
+    with pytest.raises(StorageFull, match="disk of the database"), factory.work():
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+
+def test_doorbells(settings: Settings) -> None:
+    assert isinstance(open_doorbell(settings), SilentDoorbell)
+    listed = ListDoorbell()
+    listed.ring("gpu")
+    assert listed.rung == ["gpu"]
+    SilentDoorbell().ring("gpu")
+    bell = open_doorbell(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}))
+    assert isinstance(bell, CeleryDoorbell)
+    bell.ring("gpu")  # nobody listens there: the row is safe, so this must not raise
+
+
+def test_a_ring_reaches_redis(redis_url: str) -> None:
+    import redis
+
+    CeleryDoorbell(redis_url).ring("gpu")
+    assert redis.Redis.from_url(redis_url).llen("lf:gpu") == 1
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABEL_FACTORY_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("LABEL_FACTORY_LEASE_SECONDS", "30")
+    found = Settings()
+    assert found.lease_seconds == 30
+    assert found.resolved_database_url == f"sqlite:///{tmp_path}/factory.sqlite"
+    assert found.resolved_storage_url == (tmp_path / "objects").as_uri()
+    monkeypatch.setenv("LABEL_FACTORY_HEARTBEAT_SECONDS", "20")
+    with pytest.raises(ValidationError, match="at most a third"):
+        Settings()
+
+
+def test_ids_sort_by_time() -> None:
+    ids = [new_id("job") for _ in range(3)]
+    assert all(is_id(value) for value in ids)
+    assert not any(is_id(value) for value in ["job_x", "job_" + "l" * 26, ids[0] + "\n", "\0", None])
+    assert new_id("step")[5:15] >= ids[0][4:14]
+
+
+def test_service_loads_without_torch() -> None:
+    code = "import sys, service.bootstrap, service.jobs, service.steps, service.sealing; print('torch' in sys.modules, 'celery' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert done.stdout.split() == ["False", "False"]

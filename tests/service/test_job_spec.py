@@ -1,0 +1,63 @@
+"""The job spec refuses what is unknown, unbounded or of another type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from service.job_spec import dump, parse
+
+LABEL: dict[str, Any] = {"kind": "label", "annotation_set_id": "ann_1", "generator": "g"}
+TRAIN: dict[str, Any] = {"kind": "train_generator", "name": "n", "image_pool_id": "pool_1"}
+
+
+@pytest.mark.parametrize("document", [LABEL, TRAIN, {**LABEL, "filter": {"drop_share": 0}}])
+def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
+    spec = parse(document)
+    assert parse(dump(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"kind": "dream"},
+        {**LABEL, "colour": "red"},
+        {**LABEL, "num_images": True},
+        {**LABEL, "num_images": "5"},
+        {**LABEL, "num_images": 5.0},
+        {**LABEL, "num_images": 0},
+        {**LABEL, "num_images": 2**63},
+        {**LABEL, "seed": -1},
+        {**LABEL, "seed": 2**31},
+        {**LABEL, "pools": []},
+        {**LABEL, "pools": ["synthesized", "synthesized"]},
+        {**LABEL, "pools": ["encoded"]},
+        {**LABEL, "name": ""},
+        {**LABEL, "name": "a\nb"},
+        {**LABEL, "filter": {"drop_share": float("nan")}},
+        {**LABEL, "filter": {"drop_share": 1.0}},
+        {**LABEL, "student": {"architecture": "../../etc/passwd"}},
+        {**LABEL, "student": {"steps": 10, "seconds": 10.0}},
+        {**LABEL, "student": {"temperature": float("inf")}},
+        {**LABEL, "head": {"members": 10**9}},
+        {**LABEL, "head": None},
+        {**TRAIN, "name": "../x"},
+        {**TRAIN, "name": "a" * 101},
+        {**TRAIN, "steps": 10, "minutes": 1.0},
+        {**TRAIN, "network": {"block_out_channels": []}},
+        {**TRAIN, "network": {"block_out_channels": [32] * 9}},
+        {**TRAIN, "holdout_share": 0.6},
+        {**TRAIN, "ema_decay": 1.0},
+    ],
+)
+def test_bad_specs_are_refused(document: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        parse(document)
+
+
+def test_an_unknown_kind_names_the_known_ones() -> None:
+    with pytest.raises(ValidationError, match="'label', 'train_generator'"):
+        parse({"kind": "dream"})

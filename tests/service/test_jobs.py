@@ -1,0 +1,209 @@
+"""Jobs: references, idempotency, cancel and retry."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from service import generators, jobs, steps
+from service.bootstrap import Factory
+from service.errors import Conflict, Invalid, KeyReused, NotFound
+from tests.factories import (
+    CLASSES,
+    claim,
+    event_types,
+    job_now,
+    label_spec,
+    make_annotation_set,
+    make_generator,
+    make_job,
+    make_pool,
+    must_claim,
+    run_to_end,
+    state_of,
+    succeed,
+    train_spec,
+)
+
+OTHER_CLASSES = [CLASSES[0], {**CLASSES[1], "name": "nucleus"}]
+
+
+def faults(factory: Factory, **changes: Any) -> dict[str, str]:
+    with factory.work() as work, pytest.raises(Invalid) as caught:
+        jobs.create(work, label_spec(work, **changes))
+    return {error["place"]: error["message"] for error in caught.value.errors}
+
+
+def test_missing_references_are_all_named(factory: Factory) -> None:
+    found = faults(
+        factory,
+        generator="nobody",
+        annotation_set_id="ann_none",
+        evaluation_set_id="ann_none",
+        image_pool_id="pool_none",
+        pools=["encoded"],
+    )
+    assert set(found) == {"generator", "annotation_set_id", "evaluation_set_id", "image_pool_id"}
+    assert found["generator"] == "There is no generator nobody."
+
+
+def test_sizes_must_equal_the_generators(factory: Factory) -> None:
+    with factory.work() as work:
+        few = make_annotation_set(work, image_height=32)
+        pool = make_pool(work, image_size=128)
+    found = faults(factory, annotation_set_id=few.id, image_pool_id=pool.id)
+    assert "32x64" in found["annotation_set_id"]
+    assert "128x128" in found["image_pool_id"]
+
+
+def test_one_class_an_open_pool_and_an_unready_generator_are_refused(factory: Factory) -> None:
+    with factory.work() as work:
+        few = make_annotation_set(work, classes=CLASSES[:1])
+        pool = make_pool(work, sealed=False)
+        generator = make_generator(work, state="training", name="young")
+    found = faults(
+        factory, annotation_set_id=few.id, image_pool_id=pool.id, pools=["encoded"], generator=generator.name
+    )
+    assert "one class only" in found["annotation_set_id"]
+    assert "seal it first" in found["image_pool_id"]
+    assert "training, not ready" in found["generator"]
+
+
+def test_the_evaluation_set_must_fit(factory: Factory) -> None:
+    with factory.work() as work:
+        few, other = make_annotation_set(work), make_annotation_set(work, classes=OTHER_CLASSES)
+    assert "nucleus" in faults(factory, evaluation_set_id=other.id)["evaluation_set_id"]
+    found = faults(factory, annotation_set_id=few.id, evaluation_set_id=few.id)
+    assert "annotation set itself" in found["evaluation_set_id"]
+
+
+def test_a_generator_is_found_by_name_and_pinned_by_id(factory: Factory) -> None:
+    with factory.work() as work:
+        generator = make_generator(work, name="portraits")
+        job = jobs.create(work, label_spec(work, generator="portraits")).job
+    assert job.spec["generator"] == generator.id
+    assert job.name == "label with portraits"
+
+
+def test_the_same_key_and_body_make_one_job(any_factory: Factory) -> None:
+    with any_factory.work() as work:
+        spec, other = label_spec(work), label_spec(work, seed=1)
+
+    def send() -> tuple[str, bool]:
+        with any_factory.work() as work:
+            answer = jobs.create(work, spec, idempotency_key="k-1")
+            return answer.job.id, answer.created
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [future.result() for future in [pool.submit(send) for _ in range(8)]]
+    assert len({job_id for job_id, _ in answers}) == 1
+    assert sum(created for _, created in answers) == 1
+    with pytest.raises(KeyReused), any_factory.work() as work:
+        jobs.create(work, other, idempotency_key="k-1")
+
+
+def test_cancel_of_a_waiting_job_is_immediate(any_factory: Factory) -> None:
+    job = make_job(any_factory)
+    with any_factory.work() as work:
+        assert jobs.cancel(work, job.id).state == "cancelled"
+    assert claim(any_factory) is None
+    with any_factory.work() as work:
+        assert jobs.cancel(work, job.id).state == "cancelled"
+    assert event_types(any_factory, job.id).count("job.state") == 3  # queued, cancelling, cancelled
+
+
+def test_cancel_waits_for_running_steps(any_factory: Factory) -> None:
+    job = make_job(any_factory)
+    succeed(any_factory, must_claim(any_factory))
+    running = must_claim(any_factory)
+    with any_factory.work() as work:
+        assert jobs.cancel(work, job.id).state == "cancelling"
+        assert steps.heartbeat(work, running.id, running.token).cancel_requested
+    with any_factory.work() as work:
+        steps.record_cancelled(work, running.id, running.token)
+    assert job_now(any_factory, job.id).state == "cancelled"
+
+
+def test_a_step_that_succeeds_while_the_job_is_cancelled_keeps_its_output(factory: Factory) -> None:
+    job = make_job(factory)
+    step = must_claim(factory)
+    with factory.work() as work:
+        jobs.cancel(work, job.id)
+    succeed(factory, step)
+    assert job_now(factory, job.id).state == "cancelled"
+    assert state_of(factory, step.id) == "succeeded"
+    assert claim(factory) is None
+
+
+def test_retry_goes_on_where_the_job_stopped(any_factory: Factory) -> None:
+    job = make_job(any_factory)
+    succeed(any_factory, must_claim(any_factory))
+    step = must_claim(any_factory)
+    with any_factory.work() as work:
+        steps.save_checkpoint(work, step.id, step.token, "steps/x/1-checkpoint")
+        steps.record_failure(work, step.id, step.token, {"detail": "no"})
+    with any_factory.work() as work:
+        retried = jobs.retry(work, job.id)
+        assert (retried.state, retried.error, retried.finished_at) == ("running", None, None)
+    again = must_claim(any_factory)
+    assert (again.id, again.attempt, again.token, again.checkpoint_key) == (step.id, 1, 2, "steps/x/1-checkpoint")
+    succeed(any_factory, again)
+    assert run_to_end(any_factory, job.id) == ["label_shard", "label_shard", "seal_dataset", "export_dataset"]
+    assert job_now(any_factory, job.id).state == "succeeded"
+
+
+def test_retry_while_a_sibling_is_still_stopping(factory: Factory) -> None:
+    job = make_job(factory)
+    succeed(factory, must_claim(factory))
+    failing, stopping = must_claim(factory, "a"), must_claim(factory, "b")
+    with factory.work() as work:
+        steps.record_failure(work, failing.id, failing.token, {"detail": "no"})
+    with factory.work() as work:
+        jobs.retry(work, job.id)
+        steps.record_cancelled(work, stopping.id, stopping.token)
+    assert state_of(factory, stopping.id) == "ready"
+    run_to_end(factory, job.id)
+    assert job_now(factory, job.id).state == "succeeded"
+
+
+def test_ended_jobs_cannot_be_cancelled_and_running_ones_not_retried(factory: Factory) -> None:
+    job = make_job(factory)
+    with pytest.raises(Conflict), factory.work() as work:
+        jobs.retry(work, job.id)
+    run_to_end(factory, job.id)
+    for verb in (jobs.cancel, jobs.retry):
+        with pytest.raises(Conflict), factory.work() as work:
+            verb(work, job.id)
+    with pytest.raises(NotFound), factory.work() as work:
+        jobs.cancel(work, "job_none")
+
+
+def test_a_training_job_reserves_the_name(factory: Factory) -> None:
+    with factory.work() as work:
+        spec = train_spec(work, name="tissue")
+        job = jobs.create(work, spec).job
+        assert generators.get(work, "tissue").state == "training"
+        assert job.result == {"generator_id": generators.get(work, "tissue").id}
+    with pytest.raises(Invalid) as caught, factory.work() as work:
+        jobs.create(work, spec)
+    assert caught.value.errors[0]["place"] == "name"
+    with factory.work() as work:
+        jobs.cancel(work, job.id)
+        assert generators.get(work, "tissue").state == "failed"
+        jobs.retry(work, job.id)
+        assert generators.get(work, "tissue").state == "training"
+
+
+def test_lists_page_through_all_jobs(factory: Factory) -> None:
+    ids = [make_job(factory).id for _ in range(5)]
+    with factory.read() as work:
+        seen, after = [], None
+        while True:
+            page = jobs.list_page(work, after=after, limit=2, state="queued")
+            seen += [job.id for job in page.items]
+            if (after := page.next_after) is None:
+                break
+    assert sorted(seen) == sorted(ids)
+    assert seen == sorted(seen, reverse=True)

@@ -1,0 +1,181 @@
+"""The lease protocol under random interleavings: three workers, lost leases, cancels and retries."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from service import jobs, steps
+from service.bootstrap import build_factory
+from service.database import migrate
+from service.errors import Conflict, LeaseLost
+from service.settings import Settings
+from service.steps import ClaimedStep
+from service.tables import Step
+from tests.factories import job_now, label_spec, lose, record_shard
+
+WORKERS = st.sampled_from(["a", "b", "c"])
+DONE = {"succeeded", "failed", "cancelled"}
+_template: list[Path] = []
+
+
+def empty_database() -> Path:
+    """A migrated file to copy; made once, since every example needs one."""
+    if not _template:
+        path = Path(tempfile.mkdtemp(prefix="lf-machine-")) / "empty.sqlite"
+        migrate(f"sqlite:///{path}")
+        _template.append(path)
+    return _template[0]
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """One job with one head, three shards, a seal and an export; workers do what workers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="lf-machine-"))
+        shutil.copy(empty_database(), self.folder / "factory.sqlite")
+        self.factory = build_factory(Settings(data_dir=self.folder, shard_size=2, retry_backoff_seconds=0))
+        self.held: dict[str, ClaimedStep] = {}
+        self.successes: dict[str, int] = {}
+        self.tokens: dict[str, int] = {}
+        self.outputs: dict[str, object] = {}
+
+    def teardown(self) -> None:
+        self.factory.close()
+        shutil.rmtree(self.folder)
+
+    @initialize()
+    def make_job(self) -> None:
+        with self.factory.work() as work:
+            self.job_id = jobs.create(work, label_spec(work, num_images=6)).job.id
+
+    def rows(self) -> list[Step]:
+        with self.factory.read() as work:
+            return steps.list_of_job(work, self.job_id)
+
+    def current(self, held: ClaimedStep) -> bool:
+        """Whether this worker truly holds the step."""
+        return any(row.id == held.id and row.token == held.token and row.state == "running" for row in self.rows())
+
+    @rule(worker=WORKERS)
+    def claims(self, worker: str) -> None:
+        with self.factory.work() as work:
+            step = steps.claim(work, queues=("gpu", "cpu"), owner=worker)
+        if step is not None:
+            assert step.token > self.tokens.get(step.id, 0)
+            assert step.attempt <= self.factory.settings.max_attempts
+            self.held[worker] = step
+
+    @rule(worker=WORKERS)
+    def succeeds(self, worker: str) -> None:
+        held = self.held.pop(worker, None)
+        if held is None:
+            return
+        holds = self.current(held)
+        try:
+            with self.factory.work() as work:
+                if held.kind == "label_shard":
+                    record_shard(work, held)
+                steps.record_success(work, held.id, held.token, {"token": held.token})
+        except LeaseLost:
+            assert not holds
+        else:
+            assert holds
+            self.successes[held.id] = self.successes.get(held.id, 0) + 1
+            self.outputs[held.id] = {"token": held.token}
+
+    @rule(worker=WORKERS, retryable=st.booleans())
+    def fails(self, worker: str, retryable: bool) -> None:
+        held = self.held.pop(worker, None)
+        if held is not None:
+            self.expect_fence(
+                held, lambda work: steps.record_failure(work, held.id, held.token, {}, retryable=retryable)
+            )
+
+    @rule(worker=WORKERS)
+    def gives_back(self, worker: str) -> None:
+        held = self.held.pop(worker, None)
+        if held is not None:
+            self.expect_fence(held, lambda work: steps.release(work, held.id, held.token))
+
+    @rule(worker=WORKERS)
+    def beats(self, worker: str) -> None:
+        held = self.held.get(worker)
+        if held is None:
+            return
+        holds = self.current(held)
+        with self.factory.work() as work:
+            beat = steps.heartbeat(work, held.id, held.token)
+        assert beat.alive == holds
+        if beat.cancel_requested:
+            self.expect_fence(held, lambda work: steps.record_cancelled(work, held.id, held.token))
+            del self.held[worker]
+
+    @precondition(lambda self: self.held)
+    @rule(worker=WORKERS)
+    def falls_silent(self, worker: str) -> None:
+        held = self.held.get(worker)
+        if held is not None and self.current(held):
+            lose(self.factory, held.id)
+
+    @rule()
+    def reaps(self) -> None:
+        with self.factory.work() as work:
+            steps.reap(work)
+
+    @rule(verb=st.sampled_from([jobs.cancel, jobs.retry]))
+    def is_cancelled_or_retried(self, verb: object) -> None:
+        try:
+            with self.factory.work() as work:
+                verb(work, self.job_id)  # type: ignore[operator]
+        except Conflict:
+            pass
+
+    def expect_fence(self, held: ClaimedStep, record: object) -> None:
+        """Records if and only if the worker holds the step."""
+        holds = self.current(held)
+        try:
+            with self.factory.work() as work:
+                record(work)  # type: ignore[operator]
+        except LeaseLost:
+            assert not holds
+        else:
+            assert holds
+
+    @invariant()
+    def tokens_never_shrink_and_success_is_final(self) -> None:
+        if not hasattr(self, "job_id"):
+            return
+        rows = self.rows()
+        for row in rows:
+            assert row.token >= self.tokens.get(row.id, 0)
+            self.tokens[row.id] = row.token
+            assert self.successes.get(row.id, 0) <= 1
+            assert (row.state == "succeeded") == (self.successes.get(row.id, 0) == 1)
+            if row.state == "succeeded":
+                assert row.output == self.outputs[row.id]
+        assert len({(row.kind, row.index) for row in rows}) == len(rows)
+        job = job_now(self.factory, self.job_id)
+        states = {row.state for row in rows}
+        if job.state == "succeeded":
+            assert states == {"succeeded"}
+        if job.state in DONE:
+            assert "ready" not in states
+        if job.state in {"queued", "running"}:
+            assert states & {"ready", "running"}, "the job would wait for ever"
+
+
+TestLeases = LeaseMachine.TestCase
+TestLeases.settings = settings(
+    max_examples=25,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)

@@ -1,0 +1,110 @@
+"""The plan: pure functions, tried without a database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
+from service.plan import PlanFacts, StepView, expected_steps, job_outcome, next_steps
+
+FACTS = PlanFacts(shard_size=256, num_pool_images=300)
+
+
+def spec(**changes: Any) -> LabelSpec:
+    found = parse({"kind": "label", "annotation_set_id": "a", "generator": "g", "num_images": 600, **changes})
+    assert isinstance(found, LabelSpec)
+    return found
+
+
+def kinds(spec: LabelSpec, *done: str) -> list[str]:
+    steps = [StepView(kind, 0, "succeeded") for kind in done]
+    return [step.kind for step in next_steps(spec, steps, FACTS)]
+
+
+def test_stages_follow_each_other() -> None:
+    full = spec(evaluation_set_id="e")
+    assert kinds(full) == ["fit_head"]
+    assert kinds(full, "fit_head") == ["label_shard"] * 3
+    assert kinds(full, "fit_head", "label_shard") == ["seal_dataset"]
+    sealed = ("fit_head", "label_shard", "seal_dataset")
+    assert kinds(full, *sealed) == ["export_dataset", "distil", "train_baseline"]
+    assert kinds(full, *sealed, "export_dataset", "distil", "train_baseline") == ["evaluate"]
+
+
+def test_without_evaluation_set_there_is_no_baseline() -> None:
+    sealed = ("fit_head", "label_shard", "seal_dataset")
+    assert kinds(spec(), *sealed) == ["export_dataset", "distil"]
+    assert kinds(spec(), *sealed, "export_dataset", "distil") == ["evaluate"]
+
+
+def test_the_job_may_stop_at_the_dataset() -> None:
+    sealed = ("fit_head", "label_shard", "seal_dataset")
+    assert kinds(spec(stop_after="dataset"), *sealed) == ["export_dataset"]
+    steps = [StepView(kind, 0, "succeeded") for kind in (*sealed, "export_dataset")]
+    assert job_outcome(spec(stop_after="dataset"), steps, cancelling=False) == "succeeded"
+    assert job_outcome(spec(), steps, cancelling=False) is None
+
+
+def test_training_a_generator_is_one_step() -> None:
+    train = parse({"kind": "train_generator", "name": "n", "image_pool_id": "p"})
+    assert isinstance(train, TrainGeneratorSpec)
+    assert [step.kind for step in next_steps(train, [], FACTS)] == ["train_generator"]
+
+
+def test_a_running_sibling_holds_the_next_stage() -> None:
+    steps = [
+        StepView("fit_head", 0, "succeeded"),
+        StepView("label_shard", 0, "succeeded"),
+        StepView("label_shard", 1, "running"),
+    ]
+    assert next_steps(spec(), steps, FACTS) == []
+
+
+def test_outcomes() -> None:
+    running, failed = StepView("label_shard", 0, "running"), StepView("label_shard", 1, "failed")
+    assert job_outcome(spec(), [running, failed], cancelling=False) == "failed"
+    assert job_outcome(spec(), [running], cancelling=True) is None
+    assert job_outcome(spec(), [failed], cancelling=True) == "cancelled"
+
+
+@given(
+    pools=st.sampled_from([["synthesized"], ["encoded"], ["synthesized", "encoded"], ["encoded", "synthesized"]]),
+    num_images=st.integers(1, 2_000),
+    num_pool_images=st.integers(1, 2_000),
+    most=st.none() | st.integers(1, 500),
+    shard_size=st.integers(1, 300),
+)
+def test_shards_cover_every_image_once(
+    pools: list[str], num_images: int, num_pool_images: int, most: int | None, shard_size: int
+) -> None:
+    wish = spec(pools=pools, num_images=num_images, image_pool_id="p", max_encoded_images=most)
+    facts = PlanFacts(shard_size, num_pool_images)
+    shards = next_steps(wish, [StepView("fit_head", 0, "succeeded")], facts)
+    covered = {"synthesized": [], "encoded": []}  # type: dict[str, list[int]]
+    indexes: list[int] = []
+    for number, shard in enumerate(shards):
+        params = shard.params
+        assert shard.index == params["shard_index"] == number
+        assert 1 <= params["count"] <= shard_size
+        covered[params["pool"]] += range(params["start"], params["start"] + params["count"])
+        indexes += range(params["first_index"], params["first_index"] + params["count"])
+    wanted = {"synthesized": num_images, "encoded": min(num_pool_images, most or num_pool_images)}
+    for pool, images in covered.items():
+        assert images == list(range(wanted[pool] if pool in pools else 0))
+    assert indexes == list(range(len(indexes)))
+    assert expected_steps(wish, facts) == len(shards) + 5
+
+
+def test_seeds_depend_on_the_job_and_the_pool_only() -> None:
+    wish = spec(pools=["synthesized", "encoded"], image_pool_id="p", seed=7)
+    fitted = [StepView("fit_head", 0, "succeeded")]
+    by_size = [
+        {step.params["pool"]: step.params["seed"] for step in next_steps(wish, fitted, PlanFacts(size, 300))}
+        for size in (10, 200)
+    ]
+    assert by_size[0] == by_size[1]
+    assert by_size[0]["synthesized"] != by_size[0]["encoded"]
+    assert all(0 <= seed < 2**62 for seed in by_size[0].values())
