@@ -59,6 +59,8 @@ def visible_entries(archive: zipfile.ZipFile) -> tuple[Entry, ...]:
 def directory_faults(archive: zipfile.ZipFile, limits: UploadLimits, problems: ProblemList) -> None:
     """Adds every reason to refuse this archive that its directory shows."""
     infos = archive.infolist()
+    if not infos:
+        raise FileProblem("has no entries")
     if len(infos) > limits.max_entries:
         raise FileProblem(f"has {len(infos):,} entries; at most {limits.max_entries:,} are allowed")
     for info in infos:
