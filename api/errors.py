@@ -103,6 +103,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _validation_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
+    _describe_problems(app)
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the schema that `problems` refers to into the OpenAPI document."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts = schema.pop("$defs")
+        document.setdefault("components", {}).setdefault("schemas", {}).update(parts, Problem=schema)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _service_error(request: Request, error: ServiceError) -> JSONResponse:
@@ -122,9 +137,17 @@ def _validation_error(request: Request, error: RequestValidationError) -> JSONRe
 
 
 def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-    detail = error.detail
+    detail, headers = error.detail, {name.lower(): value for name, value in (error.headers or {}).items()}
     if error.status_code == 404:
         detail = f"There is nothing at {request.scope['path']}."
     elif error.status_code == 405:
         detail = f"{request.method} is not possible at {request.scope['path']}."
-    return problem_response(request, error.status_code, detail, headers=error.headers)
+        headers |= _allowed(request)
+    return problem_response(request, error.status_code, detail, headers=headers)
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """All methods of this address; the framework names only those of the route it saw first."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = request.app.openapi()["paths"].get(path)
+    return {"allow": ", ".join(sorted(method.upper() for method in methods))} if methods else {}

@@ -79,7 +79,9 @@ def require_space(settings: Settings) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(scratch).free
     if free < settings.min_free_bytes:
-        raise StorageFull(f"Only {free >> 20} MiB are free for uploads; {settings.min_free_bytes >> 20} MiB are kept free.")
+        raise StorageFull(
+            f"Only {free >> 20} MiB are free for uploads; {settings.min_free_bytes >> 20} MiB are kept free."
+        )
 
 
 def upload_limits(settings: Settings, max_images: int) -> UploadLimits:

@@ -55,9 +55,7 @@ def mask_files(count: int = 3) -> dict[str, bytes]:
 def coco_files(count: int = 2, **changes: Any) -> dict[str, bytes]:
     """Images and a COCO document: one square polygon each, two categories."""
     document: dict[str, Any] = {
-        "images": [
-            {"id": i + 1, "file_name": f"images/{i}.png", "height": SIZE, "width": SIZE} for i in range(count)
-        ],
+        "images": [{"id": i + 1, "file_name": f"images/{i}.png", "height": SIZE, "width": SIZE} for i in range(count)],
         "categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "debris"}],
         "annotations": [annotation(i + 1, image_id=i + 1, category_id=i % 2 + 1) for i in range(count)],
     }

@@ -49,6 +49,11 @@ def test_each_is_a_problem(client: TestClient, method: str, path: str, status: i
     assert problem["request_id"] == answer.headers["x-request-id"]
 
 
+def test_405_names_every_method_of_the_address(client: TestClient) -> None:
+    assert client.delete("/v1/jobs").headers["allow"] == "GET, POST"
+    assert client.put("/v1/jobs/job_x").headers["allow"] == "GET"
+
+
 def test_a_crash_tells_nothing_of_its_inside(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("the password is swordfish")
@@ -79,7 +84,9 @@ def test_a_very_long_list_is_cut(client: TestClient, monkeypatch: pytest.MonkeyP
     assert len(client.get("/v1/jobs/job_x").json()["errors"]) == MAX_ERRORS
 
 
-def test_a_commit_that_fails_is_never_a_202(client: TestClient, factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_that_fails_is_never_a_202(
+    client: TestClient, factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sqlalchemy.orm import Session
 
     def full(_self: Session) -> None:

@@ -24,7 +24,9 @@ def test_without_tables_it_lives_but_is_not_ready(settings: Settings) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_without_the_store_it_is_not_ready(client: TestClient, monkeypatch: pytest.MonkeyPatch, factory: Factory) -> None:
+def test_without_the_store_it_is_not_ready(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, factory: Factory
+) -> None:
     def gone(_self: ObstoreStorage) -> None:
         raise StorageError("The object store is gone.")
 

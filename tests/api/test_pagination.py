@@ -56,6 +56,8 @@ def test_strange_cursors_are_refused(client: TestClient, cursor: str) -> None:
     assert client.get(f"/v1/jobs?cursor={cursor}").status_code in {400, 422}
 
 
-@pytest.mark.parametrize("path", ["jobs", "generators", "image-pools", "annotation-sets", "datasets", "students", "reports"])
+@pytest.mark.parametrize(
+    "path", ["jobs", "generators", "image-pools", "annotation-sets", "datasets", "students", "reports"]
+)
 def test_every_list_has_the_same_shape(client: TestClient, path: str) -> None:
     assert client.get(f"/v1/{path}").json() == {"items": [], "next_cursor": None}

@@ -23,7 +23,9 @@ RLE = {"size": [SIZE, SIZE]}
 
 
 def with_annotation(**changes: object) -> bytes:
-    return zipped(coco_files(annotations=[annotation(1), annotation(2, **{"image_id": 2, "category_id": 2, **changes})]))
+    return zipped(
+        coco_files(annotations=[annotation(1), annotation(2, **{"image_id": 2, "category_id": 2, **changes})])
+    )
 
 
 def with_segmentation(segmentation: object) -> bytes:
@@ -99,9 +101,7 @@ BAD_COCO = {
     "unknown category": with_annotation(category_id=99),
     "id twice": zipped(coco_files(annotations=[annotation(1), annotation(1, image_id=2)])),
     "image id twice": zipped(
-        coco_files(
-            images=[{"id": 1, "file_name": f"images/{i}.png", "height": SIZE, "width": SIZE} for i in range(2)]
-        )
+        coco_files(images=[{"id": 1, "file_name": f"images/{i}.png", "height": SIZE, "width": SIZE} for i in range(2)])
     ),
     "id of 2^63": zipped(coco_files(annotations=[annotation(2**63)])),
     "file that is not there": zipped(

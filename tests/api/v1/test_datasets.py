@@ -44,9 +44,13 @@ def dataset_id(factory: Factory) -> str:
     with factory.work() as work:
         dataset = datasets.open_for_job(work, work.session.merge(job))
         stored = factory.storage.put_stream(f"datasets/{dataset.id}/shards/00000-1.tar", [tar.getvalue()])
-        shard = NewShard(0, f"datasets/{dataset.id}/shards/00000-1.tar", stored.sha256, stored.num_bytes, 4, "synthesized")
+        shard = NewShard(
+            0, f"datasets/{dataset.id}/shards/00000-1.tar", stored.sha256, stored.num_bytes, 4, "synthesized"
+        )
         images = [
-            NewImage(i, f"{i:06}", (0.3, 0.1, 0.4, 0.2)[i], [4000, 96], span.image_offset, span.image_bytes, *label(span))
+            NewImage(
+                i, f"{i:06}", (0.3, 0.1, 0.4, 0.2)[i], [4000, 96], span.image_offset, span.image_bytes, *label(span)
+            )
             for i, span in enumerate(spans)
         ]
         datasets.record_shard(work, dataset.id, shard, images)
