@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     """Most classes in an annotation set (a label map is 8 bit and 255 means ignore)."""
     max_annotation_images: Count = 20_000
     """Most images in one annotation set."""
+    max_pool_memory_bytes: Bytes = 8 * 2**30
+    """Largest pool, as plain pixels, that one worker takes into memory to train a generator."""
     max_job_images: Count = 10_000_000
     """Most images one job may synthesize."""
 

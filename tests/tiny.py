@@ -1,4 +1,4 @@
-"""Tiny real things: a diffusion generator of a few thousand weights, annotated images and pools of discs, a student."""
+"""Tiny real things: a diffusion generator of a few thousand weights, annotated images and pools of discs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from models import registry
-from models.generators.unet_diffusion import NetworkConfig, UNetDiffusionGenerator
+from models.generators.network import NetworkConfig
+from models.generators.unet_diffusion import UNetDiffusionGenerator
 from service import annotation_sets, generators, image_pools
 from service.annotation_sets import NewAnnotationSet
 from service.formats.shard import ShardSample, ShardWriter
@@ -23,7 +22,9 @@ CLASSES = [
     {"name": "disc", "thing": False, "color": "#e69f00", "background": False},
 ]
 THINGS = [CLASSES[0], {**CLASSES[1], "thing": True}]
-STUDENT = "segformer_b0"
+HEAD = {"epochs": 1, "tap_timestep": 50, "members": 2}
+"""A head that is fitted in seconds and learns next to nothing."""
+STUDENT_BUDGET = {"steps": 2, "finetune_steps": 1, "batch_size": 2}
 
 
 def tiny_generator(*, seed: int = 0) -> UNetDiffusionGenerator:
@@ -37,24 +38,6 @@ def generator_folder(parent: Path, name: str = "tiny") -> Path:
     directory = parent / name
     tiny_generator().save(directory)
     return directory
-
-
-def tiny_students(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shrink the student's architecture in this process."""
-    real = registry.STUDENTS[STUDENT]
-    monkeypatch.setitem(registry.STUDENTS, STUDENT, shrunk_student(real))
-
-
-def shrunk_student(real: registry.StudentArchitecture) -> registry.StudentArchitecture:
-    """The same family with a few thousand weights."""
-
-    def configure(names: registry.LabelNames):  # type: ignore[no-untyped-def]
-        config = real.configure(names)
-        config.hidden_sizes, config.decoder_hidden_size, config.depths = [8, 16, 16, 16], 16, [1, 1, 1, 1]
-        config.num_attention_heads = [1, 1, 1, 1]
-        return config
-
-    return registry.StudentArchitecture(real.name, "tiny", configure)
 
 
 def disc(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

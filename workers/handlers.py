@@ -8,6 +8,7 @@ from workers import (
     label_shard,
     seal_dataset,
     train_baseline,
+    train_generator,
 )
 from workers.runtime import Handler
 
@@ -19,4 +20,5 @@ HANDLERS: dict[str, Handler] = {
     "distil": distil.run,
     "train_baseline": train_baseline.run,
     "evaluate": evaluate.run,
+    "train_generator": train_generator.run,
 }

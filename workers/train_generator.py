@@ -1,0 +1,140 @@
+"""Step `train_generator`: a pool of unlabelled images -> a generator, with sample sheets on the way."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.examples import to_uint8_images
+from models.generators.network import NetworkConfig, network_for
+from models.generators.training import GeneratorTrainConfig, GeneratorTrainResult, train_generator
+from service import generators, image_pools, object_keys
+from service.formats.shard import ShardSample
+from service.job_spec import NetworkSpec, TrainGeneratorSpec
+from service.tables import ImagePool
+from service.unit_of_work import Work
+from workers.artifacts import store_directory, stream_shard
+from workers.context import Outcome, StepContext
+from workers.device import halving
+from workers.lineage import versions
+from workers.problems import StepError
+from workers.sample_sheets import image_sheet
+
+
+def run(context: StepContext) -> Outcome:
+    """Train (or train on from the checkpoint), store the directory, make the generator ready."""
+    pool = _pool(context)
+    images_BCHW = load_pool(context, pool)
+    config = train_config(context.train_generator_spec, tuple(images_BCHW.shape[1:]))
+    result = halving(config.batch_size, lambda size: _train(context, images_BCHW, replace(config, batch_size=size)))
+    context.say("storing the generator")
+    return _stored(context, pool, result)
+
+
+def _pool(context: StepContext) -> ImagePool:
+    with context.read() as work:
+        return image_pools.get(work, context.train_generator_spec.image_pool_id)
+
+
+def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTrainConfig) -> GeneratorTrainResult:
+    def show(step: int, samples_BCHW: torch.Tensor) -> None:
+        sheet = image_sheet(to_uint8_images(samples_BCHW))
+        context.show_sample(f"samples-{step:07}.png", sheet, f"samples after {step} steps, always from the same seeds")
+
+    return train_generator(
+        images_BCHW,
+        config,
+        device=context.device,
+        progress=context.reporter("training the generator"),
+        stop=context.stop,
+        checkpoint_path=context.checkpoint.folder / "generator.safetensors",
+        on_samples=show,
+    )
+
+
+def load_pool(context: StepContext, pool: ImagePool) -> torch.Tensor:
+    """All images of the pool as uint8 BCHW; refuses what does not fit into the allowed memory."""
+    height, width, count = pool.image_height or 0, pool.image_width or 0, pool.num_images
+    limit = context.factory.settings.max_pool_memory_bytes
+    if count * height * width * 3 > limit:
+        message = (
+            f"The pool's {count} images of {height}x{width} take {count * height * width * 3 >> 20} MiB in memory."
+        )
+        hint = (
+            f"At most {limit >> 20} MiB are allowed: use a smaller pool or raise LABEL_FACTORY_MAX_POOL_MEMORY_BYTES."
+        )
+        raise StepError("pool-too-large", message, hint)
+    images_BCHW = np.empty((count, 3, height, width), dtype=np.uint8)
+    done = 0
+    for sample in _samples(context, pool.id):
+        context.check()
+        images_BCHW[done] = sample.image_HWC.transpose(2, 0, 1)
+        done += 1
+        context.progress(done, count, unit="images", message="reading the pool")
+    return torch.from_numpy(images_BCHW[:done])
+
+
+def _samples(context: StepContext, pool_id: str) -> Iterator[ShardSample]:
+    with context.read() as work:
+        parts = image_pools.parts(work, pool_id)
+    for part in parts:
+        yield from stream_shard(context, part.key)
+
+
+def train_config(spec: TrainGeneratorSpec, image_size: tuple[int, ...]) -> GeneratorTrainConfig:
+    """What the user pinned; the rest is the models' own."""
+    pinned = spec.model_dump(exclude={"kind", "name", "image_pool_id", "network"}, exclude_none=True)
+    channels, height, width = image_size
+    return GeneratorTrainConfig(**pinned, network=_network(spec.network, (channels, height, width)))
+
+
+def _network(spec: NetworkSpec, image_size: tuple[int, int, int]) -> NetworkConfig | None:
+    pinned: dict[str, Any] = spec.model_dump(exclude_none=True)
+    if "block_out_channels" in pinned:
+        pinned["block_out_channels"] = tuple(pinned["block_out_channels"])
+    return replace(network_for(image_size), **pinned) if pinned else None
+
+
+def _stored(context: StepContext, pool: ImagePool, result: GeneratorTrainResult) -> Outcome:
+    generator_id = context.step.job_result["generator_id"]
+    folder = context.scratch / "generator"
+    result.generator.save(folder)
+    sheet = image_sheet(to_uint8_images(result.samples_BCHW))
+    (folder / generators.SAMPLES_FILE).write_bytes(sheet)
+    context.show_sample("samples.png", sheet, "samples of the finished generator")
+    prefix = object_keys.generator_prefix(generator_id, context.step.token)
+    store_directory(context, folder, prefix)
+    trained = generators.TrainedGenerator(
+        key_prefix=prefix,
+        digest=generators.directory_digest(folder),
+        num_parameters=result.generator.num_parameters,
+        image_size=result.generator.image_size,
+        card=_card(context, pool, result, folder),
+    )
+
+    def record(work: Work) -> None:
+        generators.record_trained(work, generator_id, trained)
+
+    output = {
+        "generator_id": generator_id,
+        "digest": trained.digest,
+        "warnings": result.warnings,
+        "curves": result.curves,
+    }
+    return Outcome(output, record)
+
+
+def _card(context: StepContext, pool: ImagePool, result: GeneratorTrainResult, folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / generators.CARD_FILE).read_text())
+    return {
+        **facts,
+        "job_id": context.step.job_id,
+        "pool": {"id": pool.id, "name": pool.name, "num_images": pool.num_images},
+        "warnings": result.warnings,
+        "curves": result.curves,
+        "versions": versions(),
+    }
