@@ -18,7 +18,12 @@ Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=4_096)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 PoolKind = Literal["synthesized", "encoded"]
-Architecture = Literal["segformer_b0", "segformer_b1", "segformer_b2", "upernet_resnet", "upernet_convnext"]
+Architecture = Literal[
+    "segformer_nano", "segformer_b0", "segformer_b1", "segformer_b2", "upernet_resnet", "upernet_convnext"
+]
+
+QUARTER_RESOLUTION = frozenset({"upernet_resnet"})
+"""Architectures whose first stage has stride 4 and no other."""
 
 
 class SpecPart(BaseModel):
@@ -60,6 +65,8 @@ class StudentSpec(SpecPart):
 
     architecture: Architecture = "segformer_b0"
     """A transformers architecture, built from its configuration."""
+    first_stride: Literal[1, 2, 4] | None = None
+    """Pixels per feature pixel after the first stage; finer keeps thin structures and costs time. Empty: by image size."""
     mode: Literal["label", "feature", "mix"] = "label"
     """What is distilled: soft labels, features, or both."""
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
@@ -79,6 +86,12 @@ class StudentSpec(SpecPart):
     def _check_budget(self) -> Self:
         if self.steps is not None and self.seconds is not None:
             raise ValueError("give steps or seconds, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _check_stride(self) -> Self:
+        if self.architecture in QUARTER_RESOLUTION and self.first_stride not in (None, 4):
+            raise ValueError(f"the first stage of {self.architecture} has stride 4 and no other")
         return self
 
 

@@ -60,7 +60,10 @@ def _train(
 def new_student(context: StepContext, few: AnnotatedSet, config: StudentTrainConfig) -> nn.Module:
     """The untrained network, the same for student and baseline."""
     height, width = few.examples[0].label_HW.shape
-    return build_student(context.label_spec.student.architecture, few.classes, (height, width), seed=config.seed)
+    spec = context.label_spec.student
+    return build_student(
+        spec.architecture, few.classes, (height, width), first_stride=spec.first_stride, seed=config.seed
+    )
 
 
 def with_batch_size(config: StudentTrainConfig, batch_size: int) -> StudentTrainConfig:

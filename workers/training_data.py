@@ -69,5 +69,5 @@ def student_config(spec: LabelSpec) -> StudentTrainConfig:
     if spec.student.mode != "label":
         hint = "Submit the job with student.mode = label."
         raise StepError("unsupported", f"The distillation mode {spec.student.mode} is not there yet.", hint)
-    pinned = spec.student.model_dump(exclude={"architecture", "mode"}, exclude_none=True)
+    pinned = spec.student.model_dump(exclude={"architecture", "first_stride", "mode"}, exclude_none=True)
     return StudentTrainConfig(**pinned, seed=spec.seed)

@@ -1,0 +1,35 @@
+"""What the API offers by name is what models can build."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_args
+
+from models.generators.network import NetworkConfig
+from models.generators.training import GeneratorTrainConfig
+from models.heads.training import HeadTrainConfig
+from models.registry import STUDENTS
+from models.students.training import StudentTrainConfig
+from service.job_spec import QUARTER_RESOLUTION, Architecture, HeadSpec, NetworkSpec, StudentSpec, TrainGeneratorSpec
+
+
+def names(config: type) -> set[str]:
+    return {field.name for field in fields(config)}
+
+
+def test_every_student_on_offer_can_be_built() -> None:
+    assert set(get_args(Architecture)) == set(STUDENTS)
+
+
+def test_every_number_a_user_may_pin_is_one_that_models_know() -> None:
+    assert set(HeadSpec.model_fields) - {"kind"} <= names(HeadTrainConfig)
+    assert set(StudentSpec.model_fields) - {"architecture", "first_stride", "mode"} <= names(StudentTrainConfig)
+    assert set(NetworkSpec.model_fields) <= names(NetworkConfig)
+    assert set(TrainGeneratorSpec.model_fields) - {"kind", "name", "image_pool_id", "network"} <= names(
+        GeneratorTrainConfig
+    )
+
+
+def test_every_stride_on_offer_can_be_built() -> None:
+    assert {name for name, student in STUDENTS.items() if student.strides == (4,)} == QUARTER_RESOLUTION
+    assert all(student.strides == (1, 2, 4) for name, student in STUDENTS.items() if name not in QUARTER_RESOLUTION)
