@@ -1,6 +1,7 @@
 """What a person or a script reads: tables for people, one JSON document for `--json`."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 console = Console(highlight=False)
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*Z$")
 
 
 def show(document: Any, *, as_json: bool, columns: Sequence[str] = ()) -> None:
@@ -27,7 +29,8 @@ def rows_table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, title:
     """A table with one line per row."""
     table = Table(title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
     for column in columns:
-        table.add_column(column.replace("_", " "))
+        # Ids are for copying: the terminal may wrap other columns, never cut these.
+        table.add_column(column.replace("_", " "), no_wrap=column == "id" or column.endswith("_id"), overflow="fold")
     for row in rows:
         table.add_row(*(plain(row.get(column)) for column in columns))
     return table
@@ -37,6 +40,8 @@ def plain(value: Any) -> str:
     """A cell's text, with markup characters made harmless."""
     if value is None:
         return "-"
+    if isinstance(value, str) and TIMESTAMP.match(value):
+        return f"{value[:10]} {value[11:19]}"
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, dict | list):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +28,8 @@ def up(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     generators: Generators = None,
 ) -> None:
-    """Run the embedded service (SQLite, a folder, one worker process) until Ctrl-C."""
+    """Run the embedded service (SQLite, a folder, one worker process) until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with running_service(data, port=port, generators=generators) as supervisor:
         console.print(
             f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it"
