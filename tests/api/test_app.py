@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,19 +11,19 @@ from fastapi.testclient import TestClient
 from api.security_headers import DEFAULTS
 
 LOADED = """
-import sys
+import sys, time
 import api.main, api.app, api.openapi
 heavy = {"torch", "diffusers", "transformers", "skimage", "celery", "workers", "models"} & set(sys.modules)
-print(sorted(heavy))
+print(sorted(heavy), time.process_time())
 """
 
 
 def test_the_api_never_loads_torch_and_starts_quickly() -> None:
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "[]"
-    # About a second on a quiet core; the margin is for a busy machine.
-    assert time.perf_counter() - started < 10
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, timeout=120)
+    heavy, _, seconds = done.stdout.strip().rpartition(" ")
+    assert heavy == "[]"
+    # About a second of one core; the margin is for slow machines.
+    assert float(seconds) < 5
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/v1/jobs", "/v1/nothing", "/v1/jobs?limit=0"])
