@@ -15,6 +15,7 @@ from service.errors import Conflict, Invalid, NotFound, fault
 from service.ids import new_id
 from service.job_spec import TrainGeneratorSpec
 from service.paging import Page, newest_first
+from service.safetensors_header import count_parameters
 from service.tables import Generator, ImagePool, Job
 from service.unit_of_work import Work
 
@@ -129,6 +130,7 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
     """
     files = _allowed_files(directory)
     card = _read_card(directory)
+    num_parameters = _count_parameters(directory, files)
     digest = _digest(directory, files)
     known = find(work, name)
     if known is not None:
@@ -149,7 +151,7 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
         image_height=height,
         image_width=width,
         image_channels=channels,
-        num_parameters=card.get("num_parameters"),
+        num_parameters=num_parameters,
         digest=digest,
         card=card.get("card", card),
         key_prefix=prefix,
@@ -180,6 +182,21 @@ def _allowed_files(directory: Path) -> list[Path]:
     if faults:
         raise Invalid(f"The directory {directory.name} is not a generator that can be taken.", faults)
     return files
+
+
+def _count_parameters(directory: Path, files: list[Path]) -> int:
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    faults, total = [], 0
+    for path in weights:
+        try:
+            total += count_parameters(path)
+        except ValueError as error:
+            faults.append(fault(path.relative_to(directory).as_posix(), str(error)))
+    if not weights:
+        faults.append(fault("unet", "holds no weights as safetensors"))
+    if faults:
+        raise Invalid(f"The directory {directory.name} is not a generator that can be taken.", faults)
+    return total
 
 
 def _read_card(directory: Path) -> dict[str, Any]:

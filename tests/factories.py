@@ -26,6 +26,11 @@ CLASSES = [
 ]
 
 
+# A safetensors file with one tensor of 3 x 4 half floats.
+_HEADER = b'{"w":{"dtype":"F16","shape":[3,4],"data_offsets":[0,24]}}'
+WEIGHTS = len(_HEADER).to_bytes(8, "little") + _HEADER + bytes(24)
+
+
 def make_generator(work: Work, **changes: Any) -> Generator:
     """A ready generator of 64x64 images; its files do not exist."""
     values = {
@@ -208,8 +213,8 @@ def write_generator(directory: Path, **changes: Any) -> Path:
     import json
 
     (directory / "unet").mkdir(parents=True)
-    card = {"family": "unet_diffusion", "image_size": [3, 64, 64], "num_parameters": 12, **changes}
+    card = {"family": "unet_diffusion", "image_size": [3, 64, 64], **changes}
     (directory / "generator.json").write_text(json.dumps(card))
     (directory / "model_index.json").write_text("{}")
-    (directory / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    (directory / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(WEIGHTS)
     return directory

@@ -11,7 +11,7 @@ from service.bootstrap import Factory, build_factory, prepare
 from service.errors import Conflict, Invalid, NotFound
 from service.generators import TrainedGenerator
 from service.settings import Settings
-from tests.factories import must_claim, train_spec, write_generator
+from tests.factories import WEIGHTS, must_claim, train_spec, write_generator
 
 
 def test_a_directory_is_copied_and_found_by_name(factory: Factory, tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_directory_is_copied_and_found_by_name(factory: Factory, tmp_path: Pat
         row = generators.register_bundled(work, "portraits", directory)
         assert (row.state, row.image_height, row.num_parameters) == ("ready", 64, 12)
         key = generators.file_key(row, "unet/diffusion_pytorch_model.safetensors")
-        assert b"".join(work.storage.get_stream(key)) == b"weights"
+        assert b"".join(work.storage.get_stream(key)) == WEIGHTS
         assert generators.get(work, "portraits") is row
         assert generators.register_bundled(work, "portraits", directory) is row
 
@@ -41,6 +41,16 @@ def test_files_that_could_run_code_are_refused(factory: Factory, tmp_path: Path,
     with pytest.raises(Invalid) as caught, factory.work() as work:
         generators.register_bundled(work, "g", directory)
     assert caught.value.errors[0]["place"] == name
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"weights", b"\xff" * 100, (3).to_bytes(8, "little") + b"{]}", b"\2" + bytes(7) + b"[]"]
+)
+def test_broken_weights_are_refused(factory: Factory, tmp_path: Path, content: bytes) -> None:
+    directory = write_generator(tmp_path / "g")
+    (directory / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(content)
+    with pytest.raises(Invalid, match="not a generator"), factory.work() as work:
+        generators.register_bundled(work, "g", directory)
 
 
 def test_links_are_refused(factory: Factory, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class LeaseMachine(RuleBasedStateMachine):
         shutil.copy(empty_database(), self.folder / "factory.sqlite")
         self.factory = build_factory(Settings(data_dir=self.folder, shard_size=2, retry_backoff_seconds=0))
         self.held: dict[str, ClaimedStep] = {}
+        self.past: list[ClaimedStep] = []
         self.successes: dict[str, int] = {}
         self.tokens: dict[str, int] = {}
         self.outputs: dict[str, object] = {}
@@ -71,6 +72,7 @@ class LeaseMachine(RuleBasedStateMachine):
             assert step.token > self.tokens.get(step.id, 0)
             assert step.attempt <= self.factory.settings.max_attempts
             self.held[worker] = step
+            self.past.append(step)
 
     @rule(worker=WORKERS)
     def succeeds(self, worker: str) -> None:
@@ -117,12 +119,28 @@ class LeaseMachine(RuleBasedStateMachine):
             self.expect_fence(held, lambda work: steps.record_cancelled(work, held.id, held.token))
             del self.held[worker]
 
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def a_ghost_records(self, data: st.DataObject) -> None:
+        """Somebody who once held a step, and may have ended or given it back, speaks again."""
+        ghost = data.draw(st.sampled_from(self.past))
+        if not self.current(ghost):
+            self.expect_fence(ghost, lambda work: steps.record_success(work, ghost.id, ghost.token, {"from": "ghost"}))
+
     @precondition(lambda self: self.held)
     @rule(worker=WORKERS)
     def falls_silent(self, worker: str) -> None:
         held = self.held.get(worker)
         if held is not None and self.current(held):
             lose(self.factory, held.id)
+
+    @rule(worker=WORKERS, heir=WORKERS)
+    def is_replaced(self, worker: str, heir: str) -> None:
+        """The worker stalls past its lease, another takes over, and the first wakes up to record its result."""
+        self.claims(worker)
+        self.falls_silent(worker)
+        self.claims(heir)
+        self.succeeds(worker)
 
     @rule()
     def reaps(self) -> None:
@@ -173,7 +191,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
 TestLeases = LeaseMachine.TestCase
 TestLeases.settings = settings(
-    max_examples=25,
+    max_examples=20,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
