@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.settings import Settings
-
 MIB = 1024**2
 
 
@@ -29,15 +27,3 @@ class UploadLimits:
     max_polygon_parts: int = 1_000
     max_painted_pixels: int = 50_000_000_000
     """Sum of the areas of all annotations of a set: about a minute of work."""
-
-    @classmethod
-    def of(cls, settings: Settings, *, max_images: int | None = None) -> UploadLimits:
-        """The operator's caps; an annotated set holds `max_annotation_images`, a pool as many as the archive may."""
-        return cls(
-            max_entries=settings.max_archive_members,
-            max_total_bytes=settings.max_inflated_bytes,
-            max_ratio=settings.max_archive_ratio,
-            max_image_pixels=settings.max_image_pixels,
-            max_images=settings.max_annotation_images if max_images is None else max_images,
-            max_classes=settings.max_classes,
-        )

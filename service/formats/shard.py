@@ -123,30 +123,43 @@ def _members(sample: ShardSample) -> Iterator[tuple[str, bytes]]:
 
 
 def read_shard(fileobj: IO[bytes]) -> Iterator[ShardSample]:
-    """Streams the samples of a shard; reads forward only, holds one sample. Raises `ShardError`."""
+    """Streams the samples of a shard; reads forward only, holds one sample.
+
+    Raises `ShardError` for anything but a whole shard: tarfile would take a damaged header for the end.
+    """
     key, members = "", dict[str, bytes]()
+    while (header := _exactly(fileobj, BLOCK)) != bytes(BLOCK):
+        name, size = _member_header(header)
+        member_key, _, extension = name.partition(".")
+        if member_key != key and members:
+            yield sample_from_members(key, members)
+            members = {}
+        key = member_key
+        members[extension] = _exactly(fileobj, size)
+        _exactly(fileobj, -size % BLOCK)
+    if members:
+        yield sample_from_members(key, members)
+
+
+def _member_header(header: bytes) -> tuple[str, int]:
+    """(name, size) of a plain file whose name begins with a key."""
     try:
-        with tarfile.open(fileobj=fileobj, mode="r|", format=tarfile.USTAR_FORMAT) as tar:
-            for info in tar:
-                member_key, _, extension = info.name.partition(".")
-                if member_key != key and members:
-                    yield sample_from_members(key, members)
-                    members = {}
-                key = member_key
-                members[extension] = _member_bytes(tar, info)
-            if members:
-                yield sample_from_members(key, members)
-    except (tarfile.TarError, EOFError) as error:
-        raise ShardError(f"not a readable tar: {error}") from error
-
-
-def _member_bytes(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    if not info.isreg() or not KEY.fullmatch(info.name.partition(".")[0]) or info.size > MAX_MEMBER_BYTES:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    except (tarfile.TarError, ValueError) as error:
+        raise ShardError(f"a member has a damaged header: {error}") from error
+    if not info.isreg() or not KEY.fullmatch(info.name.partition(".")[0]) or not 0 <= info.size <= MAX_MEMBER_BYTES:
         raise ShardError(f"member {info.name!r} is not a plain file of a sample")
-    stream = tar.extractfile(info)
-    data = stream.read() if stream is not None else b""
-    if len(data) != info.size:
-        raise ShardError(f"member {info.name!r} is cut short")
+    return info.name, info.size
+
+
+def _exactly(fileobj: IO[bytes], size: int) -> bytes:
+    """The next bytes, also from a stream that gives fewer at a time."""
+    data = fileobj.read(size)
+    while len(data) < size:
+        more = fileobj.read(size - len(data))
+        if not more:
+            raise ShardError("the shard is cut short")
+        data += more
     return data
 
 
