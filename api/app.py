@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -11,6 +12,7 @@ from api import errors, health, metrics
 from api.dashboard import router as dashboard
 from api.request_log import RequestLog
 from api.security_headers import SecurityHeaders
+from api.uploads import UPLOAD_THREADS
 from api.v1.router import router as v1
 from service.bootstrap import Factory
 
@@ -51,6 +53,7 @@ def create_app(factory: Factory) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.factory = factory
+    app.state.upload_threads = CapacityLimiter(UPLOAD_THREADS)
     registry = CollectorRegistry()
     errors.install(app)
     app.include_router(health.router)

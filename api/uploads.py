@@ -3,10 +3,11 @@
 import hashlib
 import tempfile
 from asyncio import timeout
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import anyio.to_thread
 from fastapi import Request
@@ -16,10 +17,15 @@ from service.errors import BadRequest, TooLarge, Unsupported
 from service.settings import Settings
 from service.uploads import require_space
 
+Answer = TypeVar("Answer")
+
 ZIP_TYPES = {"application/zip", "application/x-zip-compressed"}
 WRITE_BYTES = 1 << 20
 #: Silence between two chunks after which the sender is taken for gone.
 SILENCE_SECONDS = 30.0
+
+#: Uploads that are read and checked at the same time.
+UPLOAD_THREADS = 4
 
 #: What OpenAPI says about a raw zip body, which no parameter of the route shows.
 ZIP_BODY = {
@@ -61,6 +67,11 @@ def _require_zip(request: Request, limit: int) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge(f"The upload has {declared} bytes; at most {limit} are taken.")
+
+
+async def off_loop(request: Request, take_in: Callable[[Upload], Answer], upload: Upload) -> Answer:
+    """Read, check and store an upload in a thread; only so many at once that other requests keep theirs."""
+    return await anyio.to_thread.run_sync(take_in, upload, limiter=request.app.state.upload_threads)
 
 
 async def _receive(request: Request, path: Path, limit: int) -> Upload:

@@ -1,9 +1,9 @@
 """Annotation sets: a zip of annotated images in, validated wholly or refused; then shown."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from pydantic import ConfigDict, Field
 
@@ -11,7 +11,7 @@ from api.dependencies import PRINTABLE, FactoryDep, IdPath, IndexPath, ReadDep
 from api.errors import problems
 from api.pagination import Page, PagingDep
 from api.strict_json import StrictRoute
-from api.uploads import ZIP_BODY, Upload, received_zip
+from api.uploads import ZIP_BODY, Upload, off_loop, received_zip
 from api.v1.answer import Answer, LabelClassAnswer
 from api.v1.picture import PICTURE, ViewDep, picture
 from service import annotation_sets, previews, uploads
@@ -97,7 +97,7 @@ async def create_annotation_set(
     Every problem is listed with its place, and then nothing is stored.
     """
     async with received_zip(request, factory.settings) as upload:
-        answer = await anyio.to_thread.run_sync(_create, factory, wanted, upload)
+        answer = await off_loop(request, partial(_create, factory, wanted), upload)
     response.headers["Location"] = f"/v1/annotation-sets/{answer.id}"
     return answer
 

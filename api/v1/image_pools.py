@@ -1,6 +1,7 @@
 """Image pools: made empty, filled by streamed zips, sealed for use."""
 
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import anyio.to_thread
@@ -11,7 +12,7 @@ from api.dependencies import FactoryDep, IdPath, ReadDep, WorkDep
 from api.errors import problems
 from api.pagination import Page, PagingDep
 from api.strict_json import StrictRoute
-from api.uploads import ZIP_BODY, Upload, received_zip
+from api.uploads import ZIP_BODY, Upload, off_loop, received_zip
 from api.v1.answer import Answer
 from service import image_pools, uploads
 from service.bootstrap import Factory
@@ -105,7 +106,7 @@ async def add_images(request: Request, factory: FactoryDep, pool_id: IdPath) -> 
     """PNG, JPEG or WebP files of one size. One bad image refuses the whole zip; the same zip again changes nothing."""
     await anyio.to_thread.run_sync(_require_open, factory, pool_id)
     async with received_zip(request, factory.settings) as upload:
-        return await anyio.to_thread.run_sync(_add, factory, pool_id, upload)
+        return await off_loop(request, partial(_add, factory, pool_id), upload)
 
 
 def _require_open(factory: Factory, pool_id: str) -> None:
