@@ -30,6 +30,7 @@ def run(context: StepContext) -> Outcome:
             shards=samples(context, shards),
             info=_info(row),
             keep=lambda sample: sample.key not in dropped,
+            scratch=context.scratch,
         )
     key = object_keys.dataset_export(dataset_id, FORMAT, context.step.token)
     stored = context.put_file(key, path)
@@ -54,4 +55,5 @@ def samples(context: StepContext, shards: list[DatasetShard]) -> Iterator[ShardS
 
 
 def _info(row: Dataset) -> dict[str, Any]:
-    return {"description": row.name, "dataset_id": row.id, "lineage": row.card}
+    names = [item["name"] for item in row.classes]
+    return {"description": row.name, "dataset_id": row.id, "classes": names, "lineage": row.card}

@@ -5,6 +5,7 @@ import traceback
 from typing import Any
 
 from service.errors import ServiceError, StorageFull
+from service.formats.coco_writer import CocoExportError
 from workers.device import is_out_of_memory
 
 TRACE_LINES = 12
@@ -33,6 +34,9 @@ def describe(error: BaseException) -> tuple[dict[str, Any], bool]:
     if isinstance(error, ServiceError):
         hint = "Look at what the job names, then retry it."
         return problem(error.type, error.title, error.detail, hint), error.status >= 500
+    if isinstance(error, CocoExportError):
+        found = problem("invalid-export", "The export is not valid", str(error), "This is a fault of the exporter.")
+        return {**found, "errors": error.report["problems"][:20]}, False
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         hint = "Free space in the scratch folder, then retry the job."
         return problem("disk-full", "No space left", str(error), hint), False

@@ -96,7 +96,8 @@ def main() -> int:
     with zipfile.ZipFile(arguments.coco_zip) as archive:
         document = json.loads(archive.read("annotations.json"))
         names = set(archive.namelist())
-    missing = [image["file_name"] for image in document["images"] if image["file_name"] not in names]
+    # The field's convention: file names are relative to the folder of images.
+    missing = [image["file_name"] for image in document["images"] if f"images/{image['file_name']}" not in names]
     classes = document["info"]["classes"]
     maps = read_maps(arguments.shards, {Path(image["file_name"]).stem for image in document["images"]})
     truth = load_quietly(truth_of(document, maps, classes))

@@ -1,0 +1,49 @@
+"""The whole path on SQLite, a folder and one worker process without a broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from service.bootstrap import build_factory, prepare
+from service.settings import Settings
+from tests import tiny
+from tests.path import journey
+
+
+@pytest.mark.timeout(240)
+def test_few_annotated_images_in_dataset_and_student_out(tmp_path: Path) -> None:
+    tiny.generator_folder(tmp_path / "generators")
+    environment = {
+        "LABEL_FACTORY_DATA_DIR": str(tmp_path / "data"),
+        "LABEL_FACTORY_BUNDLED_GENERATORS_DIR": str(tmp_path / "generators"),
+        "LABEL_FACTORY_SHARD_SIZE": str(journey.SHARD_SIZE),
+        "LABEL_FACTORY_TORCH_THREADS": "1",
+        "LABEL_FACTORY_POLL_SECONDS": "0.2",
+    }
+    factory = build_factory(
+        Settings(
+            data_dir=tmp_path / "data",
+            bundled_generators_dir=tmp_path / "generators",
+            shard_size=journey.SHARD_SIZE,
+        )
+    )
+    prepare(factory)
+    log = tmp_path / "worker.log"
+    with (
+        TestClient(create_app(factory)) as client,
+        journey.process(["-m", "workers.embedded"], environment, log) as worker,
+    ):
+        job = journey.wait(client, journey.submit(client, **journey.upload(client)), 200, worker)
+        assert job["state"] == "succeeded", job["error"] or log.read_text()[-3000:]
+        steps = journey.steps_of(client, job["id"])
+        assert sum(step["kind"] == "label_shard" for step in steps) == 5
+        assert all(step["seconds"] > 0 and step["peak_memory_bytes"] > 0 for step in steps)
+        report = journey.check_take_home(client, job, tmp_path / "home")
+        assert report["num_images"] == 4
+        assert worker.poll() is None
+    assert worker.returncode == 0
+    factory.close()
