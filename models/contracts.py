@@ -24,7 +24,7 @@ Stop = Callable[[], bool]
 """Polled between batches; True asks the work to checkpoint and raise `Stopped`."""
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - not an error
     """The work was asked to stop; what was done is in its last checkpoint."""
 
 

@@ -10,7 +10,7 @@ REFUSED_SUFFIXES = frozenset(
 ALLOWED_CLASSES = frozenset({"UNet2DModel", "DDIMScheduler", "DDPMScheduler"})
 
 
-class UnsafeDirectory(ValueError):
+class UnsafeDirectory(ValueError):  # noqa: N818 - named for what was found
     """The directory holds something that a generator directory must not hold."""
 
 

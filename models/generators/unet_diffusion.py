@@ -20,31 +20,12 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from models.contracts import Features
 from models.generators.directory import check_directory
+from models.generators.network import NetworkConfig, build_unet
 from models.generators.taps import DecoderTaps
 from models.precision import mixed_precision
 
 CLEAN_TAP = "clean"
 """Name of the finest tap: the network's guess of the clean image, at full resolution."""
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Size of the denoiser. Sensible for 64x64 images on two cores."""
-
-    block_out_channels: tuple[int, ...] = (64, 96, 128)
-    layers_per_block: int = 1
-    patch_size: int = 2
-    """Pixel-unshuffle factor between image and network."""
-    attention: bool = True
-    """Self-attention on the coarsest level."""
-
-    def __post_init__(self) -> None:
-        if not self.block_out_channels or any(c <= 0 or c % 8 for c in self.block_out_channels):
-            raise ValueError(f"block_out_channels must be multiples of 8, got {self.block_out_channels}")
-        if self.patch_size not in (1, 2, 4, 8):
-            raise ValueError(f"patch_size must be 1, 2, 4 or 8, got {self.patch_size}")
-        if not 1 <= self.layers_per_block <= 8:
-            raise ValueError(f"layers_per_block must be 1 to 8, got {self.layers_per_block}")
 
 
 @dataclass
@@ -176,7 +157,6 @@ class UNetDiffusionGenerator:
 
     # --- drawing and encoding ----------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def sample(
         self, seeds: Sequence[int], *, num_steps: int = 50, tap_timestep: int | None = None
     ) -> tuple[Tensor, Features]:
@@ -184,10 +164,8 @@ class UNetDiffusionGenerator:
 
         Returns images_BCHW float32 in [-1, 1] and features.
         """
-        target = self._checked(tap_timestep)
-        self.scheduler.set_timesteps(num_steps)
+        tapped = self.tapped_timestep(num_steps, tap_timestep)
         timesteps = [int(t) for t in self.scheduler.timesteps]
-        tapped = min(timesteps, key=lambda t: abs(t - target))
         latents_BCHW = self._noise(seeds)
         features: Features = {}
         for timestep in timesteps:
@@ -196,7 +174,17 @@ class UNetDiffusionGenerator:
                 features = self._features(recorded, clean_BCHW)
         return self.to_image(latents_BCHW).clamp(-1, 1), features
 
-    @torch.no_grad()
+    def tapped_timestep(self, num_steps: int, tap_timestep: int | None = None) -> int:
+        """The sampling step nearest `tap_timestep`: give this to `encode` for features of the very same kind.
+
+        Raises ValueError unless 1 <= num_steps <= num_train_timesteps.
+        """
+        target = self._checked(tap_timestep)
+        if not 1 <= num_steps <= self.num_train_timesteps:
+            raise ValueError(f"num_steps must be in [1, {self.num_train_timesteps}], got {num_steps}")
+        self.scheduler.set_timesteps(num_steps)
+        return min((int(t) for t in self.scheduler.timesteps), key=lambda t: abs(t - target))
+
     def encode(self, images_BCHW: Tensor, *, tap_timestep: int | None = None, seeds: Sequence[int]) -> Features:
         """Noises images in [-1, 1] to the timestep, one seed each, and returns the features of one pass."""
         if tuple(images_BCHW.shape[1:]) != self.image_size or len(seeds) != len(images_BCHW):
@@ -232,7 +220,7 @@ class UNetDiffusionGenerator:
 
     def _denoise(self, latents_BCHW: Tensor, timestep: int, *, record: bool) -> tuple[Tensor, Tensor, Features]:
         """One step: the less noisy latents, the guess of the clean ones, and the recorded maps (empty if not asked)."""
-        with mixed_precision(self.device), self._taps.recording(record) as recorded:
+        with torch.no_grad(), mixed_precision(self.device), self._taps.recording(record) as recorded:
             output_BCHW = self.unet(latents_BCHW, timestep).sample
         step = self.scheduler.step(output_BCHW.float(), timestep, latents_BCHW)
         return step.prev_sample, step.pred_original_sample, recorded
@@ -240,27 +228,6 @@ class UNetDiffusionGenerator:
     def _features(self, recorded: Features, clean_BCHW: Tensor) -> Features:
         maps = {**recorded, CLEAN_TAP: self.to_image(clean_BCHW)}
         return {name: maps[name].float() for name in self.facts.tap_names}
-
-
-def build_unet(channels: int, image_hw: tuple[int, int], network: NetworkConfig) -> UNet2DModel:
-    """The denoiser with random weights; attention only on the coarsest level."""
-    levels = len(network.block_out_channels)
-    down = ["DownBlock2D"] * levels
-    up = ["UpBlock2D"] * levels
-    if network.attention:
-        down[-1], up[0] = "AttnDownBlock2D", "AttnUpBlock2D"
-    return UNet2DModel(
-        sample_size=(image_hw[0] // network.patch_size, image_hw[1] // network.patch_size),
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=network.block_out_channels,
-        layers_per_block=network.layers_per_block,
-        down_block_types=tuple(down),
-        up_block_types=tuple(up),
-        norm_num_groups=8,
-        attention_head_dim=32 if all(c % 32 == 0 for c in network.block_out_channels[-1:]) else 8,
-        add_attention=network.attention,
-    )
 
 
 def default_taps(unet: UNet2DModel) -> list[str]:

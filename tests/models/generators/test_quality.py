@@ -1,0 +1,65 @@
+"""Distances between sets of images, copies, and symmetries of a pool."""
+
+import torch
+from torch import Tensor
+
+from models.generators.fixed_features import fixed_features, kernel_distance
+from models.generators.quality import assess, nearest_distances
+from models.generators.symmetry import Symmetry, find_symmetry, mirror_images, mirrored
+
+
+def smooth_noise(count: int, seed: int, size: int = 16) -> Tensor:
+    """Blurred noise in [-1, 1], BCHW: the same in every direction."""
+    random = torch.Generator().manual_seed(seed)
+    noise_BCHW = torch.randn(count, 3, size + 2, size + 2, generator=random)
+    return torch.nn.functional.avg_pool2d(noise_BCHW, 3, stride=1).clamp(-1, 1)
+
+
+def lit_from_above(count: int, seed: int) -> Tensor:
+    """The same, brighter towards the top: left and right alike, up and down not. uint8 BCHW."""
+    ramp_H = torch.linspace(0.4, -0.4, 16)[None, None, :, None]
+    return ((smooth_noise(count, seed) * 0.5 + ramp_H + 1) * 127.5).to(torch.uint8)
+
+
+def test_kernel_distance_is_small_within_a_law_and_large_across() -> None:
+    one, two = fixed_features(smooth_noise(100, 1)), fixed_features(smooth_noise(100, 2))
+    brighter = fixed_features(smooth_noise(100, 3) * 0.5 + 0.3)
+    assert abs(kernel_distance(one, two)) < 0.1
+    assert kernel_distance(one, brighter) > 1
+
+
+def test_fixed_features_are_fixed() -> None:
+    images_BCHW = smooth_noise(3, 0)
+    assert torch.equal(fixed_features(images_BCHW), fixed_features(images_BCHW))
+    torch.testing.assert_close(fixed_features(images_BCHW)[:1], fixed_features(images_BCHW[:1]))
+
+
+def test_a_copy_is_found_even_mirrored() -> None:
+    train_BCHW = smooth_noise(20, 1)
+    copies_BCHW = train_BCHW[:4].flip(3)
+    assert nearest_distances(copies_BCHW, train_BCHW, Symmetry(horizontal=True)).max() < 1e-3
+    assert nearest_distances(copies_BCHW, train_BCHW, Symmetry(horizontal=False)).min() > 0.1
+
+
+def test_the_report_puts_samples_beside_real_images() -> None:
+    report = assess(smooth_noise(40, 1)[:20], smooth_noise(40, 1), smooth_noise(20, 2), Symmetry())
+    assert report.nearest_median < 1e-3 < report.nearest_median_of_real
+    assert report.as_json()["samples"] == 20
+
+
+def test_symmetries_are_found_from_the_pool() -> None:
+    assert find_symmetry(lit_from_above(80, 0)) == Symmetry(horizontal=True, vertical=False, diagonal=False)
+    texture_BCHW = ((smooth_noise(80, 5) + 1) * 127.5).to(torch.uint8)
+    assert find_symmetry(texture_BCHW) == Symmetry(horizontal=True, vertical=True, diagonal=True)
+    assert not find_symmetry(texture_BCHW[:5]).horizontal
+
+
+def test_mirrors_are_only_those_allowed() -> None:
+    images_BCHW = smooth_noise(30, 0, size=4)
+    allowed = Symmetry(horizontal=True, vertical=True)
+    choices = torch.stack(mirror_images(images_BCHW, allowed))
+    drawn_BCHW = mirrored(images_BCHW, allowed, torch.Generator().manual_seed(0))
+    matches = (choices == drawn_BCHW).flatten(2).all(2)
+    assert matches.any(0).all()
+    assert matches.any(1).all()
+    assert len(mirror_images(images_BCHW, Symmetry(True, True, True))) == 8
