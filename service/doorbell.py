@@ -11,6 +11,7 @@ from service.settings import Settings
 RING_TASK = "label_factory.ring"
 """Name of the one task; the workers register it, so service never imports them."""
 QUEUES = ("gpu", "cpu")
+RING_SECONDS = 600
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class CeleryDoorbell:
 
     def ring(self, queue: str) -> None:
         try:
-            self._app.send_task(RING_TASK, args=[queue], queue=queue, ignore_result=True)
+            # Rings pile up while all workers are busy; old ones say nothing new. Long, because clocks differ.
+            self._app.send_task(RING_TASK, args=[queue], queue=queue, ignore_result=True, expires=RING_SECONDS)
         except Exception as error:  # noqa: BLE001 - the row is committed; the reaper rings again
             log.warning("could not ring the %s workers: %s", queue, error)
 

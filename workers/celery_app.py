@@ -34,6 +34,12 @@ class _Child:
 
 app = Celery("label_factory", broker=Settings().broker_url or None, set_as_current=False)
 app.conf.update(celery_options())
+app.conf.update(
+    # Most rings find nothing: counting them would restart the child, and load torch again, for no reason.
+    worker_max_tasks_per_child=None,
+    # structlog writes to standard error itself.
+    worker_redirect_stdouts=False,
+)
 
 
 def ring(queue: str) -> None:
