@@ -161,6 +161,7 @@ def manifest(row: Dataset, shards: list[DatasetShard], dropped: list[str]) -> by
         "sealed_at": row.sealed_at.isoformat().replace("+00:00", "Z") if row.sealed_at else None,
         "shards": [
             {
+                "index": shard.index,
                 "file": f"{shard.index:05}.tar",
                 "sha256": shard.sha256,
                 "num_bytes": shard.num_bytes,
