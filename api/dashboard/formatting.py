@@ -18,9 +18,11 @@ STEP_TITLES = {
     "evaluate": "Evaluate on held-out labels",
     "train_generator": "Train the generator",
 }
-JOB_TITLES = {"label": "Label", "train_generator": "Train generator"}
+JOB_TITLES = {"label": "Label", "train_generator": "Train a generator"}
 FAMILY_TITLES = {"unet_diffusion": "UNet diffusion"}
-TITLES = STEP_TITLES | JOB_TITLES | FAMILY_TITLES
+TITLES = STEP_TITLES | FAMILY_TITLES
+
+METRICS = {"miou": "mIoU", "iou": "IoU", "ap": "AP", "ap50": "AP50", "kl": "KL", "ema_loss": "loss of the average"}
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -29,8 +31,18 @@ SMALL = 1e-3
 
 
 def title(kind: str) -> str:
-    """The words for a step or job kind; an unknown kind reads as itself."""
+    """The words for a kind of step or generator; an unknown kind reads as itself."""
     return TITLES.get(kind, kind.replace("_", " ").capitalize())
+
+
+def job_title(kind: str) -> str:
+    """The words for a kind of job."""
+    return JOB_TITLES.get(kind, kind)
+
+
+def metric(name: str) -> str:
+    """The words for a metric; an unknown one reads as itself."""
+    return METRICS.get(name, name.replace("_", " "))
 
 
 def count(value: float | None) -> str:
@@ -136,6 +148,13 @@ def swatch(value: Any) -> Markup:
     return Markup(square).format(escape(color(value)))
 
 
+def hundredths(share: float | None) -> str:
+    """A share of one as a bare whole number of percent; a trace is a dot, nothing is empty."""
+    if not share:
+        return ""
+    return "·" if share < 0.005 else str(round(100 * share))
+
+
 def heat(share: float | None) -> str:
     """The CSS class of a confusion cell, h0 to h10."""
     return f"h{min(10, max(0, round(10 * (share or 0))))}"
@@ -143,6 +162,8 @@ def heat(share: float | None) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "title_of": title,
+    "job_title": job_title,
+    "metric": metric,
     "count": count,
     "size": size,
     "duration": duration,
@@ -153,4 +174,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "color": color,
     "swatch": swatch,
     "heat": heat,
+    "hundredths": hundredths,
 }

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from api.dashboard.formatting import metric as metric_words
 from api.dashboard.formatting import title
-from service.tables import Event
+from service.tables import Event, Step
 
 #: Steps that learn: their metrics make curves. Shards come by the hundred and only count.
 CURVE_KINDS = ("train_generator", "fit_head", "distil", "train_baseline")
@@ -24,28 +25,24 @@ class LogLine:
     bad: bool = False
 
 
-def log_lines(events: Iterable[Event]) -> list[LogLine]:
-    """States and messages; progress and pictures are shown elsewhere."""
-    return [line for event in events if (line := _line(event)) is not None]
+def log_lines(events: Iterable[Event], steps: Iterable[Step]) -> list[LogLine]:
+    """States and messages, each with the step it is about; progress and pictures are shown elsewhere."""
+    subjects = {step.id: _subject(step) for step in steps}
+    lines = (_line(event, subjects.get(event.step_id or "", "Job")) for event in events)
+    return [line for line in lines if line is not None]
 
 
-def _line(event: Event) -> LogLine | None:
+def _line(event: Event, subject: str) -> LogLine | None:
     data = event.data
-    if event.type == "job.state":
-        return LogLine(event.created_at, "Job", _state_words(data), data.get("state") == "failed")
-    if event.type == "step.state":
-        return LogLine(event.created_at, _subject(data), _state_words(data), data.get("state") == "failed")
+    if event.type in ("job.state", "step.state"):
+        return LogLine(event.created_at, subject, _state_words(data), data.get("state") == "failed")
     if event.type == "log":
-        bad = data.get("level") == "error"
-        return LogLine(event.created_at, _subject(data) or "Worker", str(data.get("message", "")), bad)
+        return LogLine(event.created_at, subject, str(data.get("message", "")), data.get("level") == "error")
     return None
 
 
-def _subject(data: dict[str, Any]) -> str:
-    kind = str(data.get("kind") or "")
-    if kind == "label_shard" and isinstance(data.get("index"), int):
-        return f"Shard {data['index'] + 1}"
-    return title(kind) if kind else ""
+def _subject(step: Step) -> str:
+    return f"Shard {step.index + 1}" if step.kind == "label_shard" else title(step.kind)
 
 
 def _state_words(data: dict[str, Any]) -> str:
@@ -84,9 +81,14 @@ def _extend(curve: dict[str, Any], done: int, value: float) -> None:
 
 
 def _empty_curve(kind: str, metric: str, data: dict[str, Any]) -> dict[str, Any]:
-    name = metric.replace("_", " ")
     unit = str(data.get("unit") or "steps")
-    head = {"step": kind, "metric": metric, "title": f"{title(kind)}: {name}", "unit": unit}
+    head = {
+        "step": kind,
+        "metric": metric,
+        "title": f"{title(kind)}: {metric_words(metric)}",
+        "words": metric_words(metric),
+        "unit": unit,
+    }
     return {**head, "offset": 0, "last": 0, "x": [], "y": []}
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from api.dashboard.formatting import count, duration, percent, title
+from api.dashboard.formatting import count, duration, job_title, percent
 from service import annotation_sets, generators, image_pools
 from service.errors import NotFound
 from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
@@ -31,7 +31,7 @@ def summary(work: Work, job: Job) -> list[Row]:
     """The telling rows of a job's spec."""
     spec = parse(job.spec)
     rows = _label(work, spec) if isinstance(spec, LabelSpec) else _train(work, spec)
-    return [("Kind", title(job.kind)), *rows, ("Seed", str(spec.seed)), ("Id", job.id)]
+    return [("Kind", job_title(job.kind)), *rows, ("Seed", str(spec.seed)), ("Id", job.id)]
 
 
 def _label(work: Work, spec: LabelSpec) -> list[Row]:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from api.dashboard.downloads import of_job
-from api.dashboard.formatting import JOB_TITLES, STEP_TITLES
+from api.dashboard.formatting import JOB_TITLES, METRICS, STEP_TITLES
 from api.dashboard.job_log import CURVE_KINDS, DULL, curves, log_lines
 from api.dashboard.job_summary import advice, summary
 from api.dashboard.page import FromOurPage, PageRoute, page, query
@@ -26,7 +26,7 @@ Kind = Literal["label", "train_generator"]
 ACTIVE = frozenset({"queued", "running", "cancelling"})
 LOG_TYPES: tuple[events.EventType, ...] = ("job.state", "step.state", "log")
 NUM_LOG_LINES = 120
-NUM_SAMPLES = 12
+NUM_SAMPLES = 16
 NUM_SHEETS = 4
 MAX_POINTS = 1500
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -84,11 +84,8 @@ def job_curves(work: ReadDep, job_id: IdPath) -> JSONResponse:
     """Metrics over progress, thinned to what a chart can show."""
     jobs.get(work, job_id)
     found = events.progress(work, job_id, kinds=CURVE_KINDS, limit=MAX_POINTS)
-    content = {
-        "curves": curves(found),
-        "titles": {kind: STEP_TITLES[kind] for kind in CURVE_KINDS},
-        "dull": sorted(DULL),
-    }
+    titles = {kind: STEP_TITLES[kind] for kind in CURVE_KINDS}
+    content = {"curves": curves(found), "titles": titles, "metrics": METRICS, "dull": sorted(DULL)}
     return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
 
@@ -107,14 +104,15 @@ def retry_job(work: WorkDep, job_id: IdPath) -> Response:
 
 
 def _live(work: Work, job: Job) -> dict[str, Any]:
-    bars = step_bars(steps.list_of_job(work, job.id), list(stages(parse(job.spec))))
+    its_steps = steps.list_of_job(work, job.id)
+    bars = step_bars(its_steps, list(stages(parse(job.spec))))
     dataset, images = _samples(work, job)
     return {
         "job": job,
         "active": job.state in ACTIVE,
         "bars": bars,
         "finished": sum(bar.state == "succeeded" for bar in bars),
-        "log": log_lines(events.newest(work, job.id, types=LOG_TYPES, limit=NUM_LOG_LINES)),
+        "log": log_lines(events.newest(work, job.id, types=LOG_TYPES, limit=NUM_LOG_LINES), its_steps),
         "dataset": dataset,
         "num_images": datasets.num_recorded(work, dataset.id) if dataset else 0,
         "samples": images,

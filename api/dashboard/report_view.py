@@ -123,4 +123,4 @@ def folds(content: dict[str, Any]) -> tuple[list[str], list[list[Any]]] | None:
     columns = [key for key in (table[0] if table else {}) if not isinstance(table[0][key], dict | list)]
     if not columns:
         return None
-    return [column.replace("_", " ") for column in columns], [[row.get(column) for column in columns] for row in table]
+    return columns, [[row.get(column) for column in columns] for row in table]

@@ -7,6 +7,7 @@
   const area = panel.querySelector(".curves");
   const charts = new Map();
   let titles = {};
+  let metrics = {};
   let dull = [];
   const MAX_POINTS = 3000;
 
@@ -24,7 +25,7 @@
       axes: [{ ...axis, size: 30, space: 60 }, { ...axis, size: 52, values: (_, ticks) => ticks.map(short) }],
       series: [
         { label: chart.unit },
-        { label: chart.metric.replaceAll("_", " "), stroke: color(`--series-${chart.index % 5 + 1}`), width: 1.75, points: { show: false }, value: (_, value) => short(value) },
+        { label: chart.words, stroke: color(`--series-${chart.index % 5 + 1}`), width: 1.75, points: { show: false }, value: (_, value) => short(value) },
       ],
     };
   }
@@ -69,8 +70,9 @@
     for (const [metric, value] of Object.entries(data.metrics || {})) {
       if (!Number.isFinite(value) || dull.includes(metric)) continue;
       const known = charts.get(`${data.kind} ${metric}`);
-      const title = `${titles[data.kind]}: ${metric.replaceAll("_", " ")}`;
-      extend(known || open({ step: data.kind, metric, title, unit: data.unit || "steps", offset: 0, last: 0, x: [], y: [] }), data.done, value);
+      const words = metrics[metric] || metric.replaceAll("_", " ");
+      const title = `${titles[data.kind]}: ${words}`;
+      extend(known || open({ step: data.kind, metric, title, words, unit: data.unit || "steps", offset: 0, last: 0, x: [], y: [] }), data.done, value);
     }
   }
 
@@ -78,7 +80,7 @@
     const answer = await fetch(panel.dataset.curves);
     if (!answer.ok) return;
     const found = await answer.json();
-    ({ titles, dull } = found);
+    ({ titles, metrics, dull } = found);
     found.curves.forEach(open);
     redraw();
     job.addEventListener("jobevent", (event) => {

@@ -11,7 +11,7 @@ from api.app import create_app
 from service.bootstrap import Factory, build_factory
 from service.doorbell import ListDoorbell
 from service.settings import Settings
-from tests.api.dashboard import scenery
+from tests.api.dashboard import job_drivers, scenery
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -
     (data / "factory.sqlite").write_bytes(migrated_sqlite.read_bytes())
     factory = build_factory(Settings(data_dir=data, progress_event_seconds=0, shard_size=4), doorbell=ListDoorbell())
     scene = scenery.build(factory, scenery.drawn_pictures(), scenery.CLASSES)
-    jobs = scenery.everything(scene)
+    jobs = job_drivers.everything(scene)
     with TestClient(create_app(factory), raise_server_exceptions=False) as client:
         yield Furnished(client, factory, scene, jobs)
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from service import jobs
 from service.bootstrap import Factory
-from tests.api.dashboard import scenery
+from tests.api.dashboard import job_drivers, scenery
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def visitor(factory: Factory) -> Iterator[TestClient]:
 
 
 def test_cancel_and_retry_lead_back_to_the_job(visitor: TestClient, scene: scenery.Scene) -> None:
-    job_id = scenery.label_job(scene, "mine")
+    job_id = job_drivers.label_job(scene, "mine")
     for verb, state in (("cancel", "cancelled"), ("retry", "running")):
         answer = visitor.post(f"/jobs/{job_id}/{verb}", headers={"sec-fetch-site": "same-origin"})
         assert (answer.status_code, answer.headers["location"]) == (303, f"/jobs/{job_id}")
@@ -39,7 +39,7 @@ def test_cancel_and_retry_lead_back_to_the_job(visitor: TestClient, scene: scene
 
 @pytest.mark.parametrize("headers", [{"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}])
 def test_another_site_cannot_act(visitor: TestClient, scene: scenery.Scene, headers: dict[str, str]) -> None:
-    job_id = scenery.label_job(scene, "mine")
+    job_id = job_drivers.label_job(scene, "mine")
     assert visitor.post(f"/jobs/{job_id}/cancel", headers=headers).status_code == 403
     assert visitor.post("/theme/dark", headers=headers).status_code == 403
     with scene.factory.read() as work:
