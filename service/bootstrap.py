@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from service import generators
+from service import generators, object_keys
 from service.database import READ_ONLY, make_engine, migrate
 from service.doorbell import Doorbell, open_doorbell
+from service.logs import configure_logging
 from service.settings import Settings
 from service.storage import ObjectStorage, open_storage
 from service.unit_of_work import Work, unit_of_work
@@ -68,9 +69,23 @@ def build_factory(
 
 
 def prepare(factory: Factory) -> None:
-    """Bring the database to the newest schema and register the operator's generators; run before serving."""
+    """Bring the database to the newest schema, try the store, register the operator's generators; run before serving."""
     migrate(factory.settings.resolved_database_url)
+    factory.storage.put_stream(object_keys.STORE_MARKER, [b'{"format": 1}'])
     folder = factory.settings.bundled_generators_dir
     if folder is not None:
         with factory.work() as work:
             generators.register_folder(work, folder)
+
+
+def main() -> None:
+    """`python -m service.bootstrap`: prepare once, before API and workers start."""
+    settings = Settings()
+    configure_logging(settings)
+    factory = build_factory(settings)
+    prepare(factory)
+    factory.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+STORE_MARKER = "label-factory.json"
+"""Written when a service is prepared: proves that the store takes writes, and makes the bucket where stores do that."""
+
 
 def generator_prefix(generator_id: str, token: str | int) -> str:
     """Folder of a generator's diffusers directory; ends with a slash."""
