@@ -8,7 +8,7 @@ from types import FrameType
 
 import structlog
 
-from service.bootstrap import prepare
+from service.database import migrate
 from service.settings import Settings
 from workers.process import WorkerProcess, start_process
 from workers.reaper import start_reaper
@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     process = start_process(Settings())
     stop_on_signals(process.shutdown)
-    prepare(process.factory)
+    migrate(process.factory.settings.resolved_database_url)
     log.info("worker is up", owner=process.owner)
     run(process, until_idle=options.until_idle)
     process.shutdown.set()

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +188,27 @@ def test_a_worker_killed_in_the_middle_resumes_and_the_bytes_are_the_same(
 
 
 def kill_in_the_middle(factory: Factory, job_id: str) -> None:
-    """Start a worker, and kill -9 it once it has finished a batch of the shard and not all."""
+    """kill -9 a worker once it has finished a batch of the shard and not all."""
+    with worker_in_the_middle(factory, job_id) as worker:
+        worker.send_signal(signal.SIGKILL)
+    assert step_of(factory, job_id, "label_shard").state == "running", "the shard was done before the kill"
+
+
+def test_a_worker_asked_to_end_hands_its_shard_over(factory: Factory, generators: Path) -> None:
+    job = make_job(factory, generators, num_images=256, sampling_steps=10)
+    run_step(factory)
+    with worker_in_the_middle(factory, job.id) as worker:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+    step = step_of(factory, job.id, "label_shard")
+    assert (step.state, step.attempt, step.owner) == ("ready", 0, None)
+    assert step.checkpoint_key is not None
+    assert factory.storage.exists(step.checkpoint_key)
+
+
+@contextmanager
+def worker_in_the_middle(factory: Factory, job_id: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process that has finished some batches of the job's shard and is at the next."""
     settings = factory.settings
     environment = {
         **os.environ,
@@ -202,7 +224,7 @@ def kill_in_the_middle(factory: Factory, job_id: str) -> None:
             assert worker.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.005)
+        yield worker
     finally:
-        worker.send_signal(signal.SIGKILL)
+        worker.kill()
         worker.wait()
-    assert step_of(factory, job_id, "label_shard").state == "running", "the shard was done before the kill"

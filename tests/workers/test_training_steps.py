@@ -1,0 +1,179 @@
+"""Training steps on tiny real networks: they stop, go on from their checkpoint, and leave what later steps need."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.contracts import Stopped
+from models.generators.unet_diffusion import UNetDiffusionGenerator
+from service import generators as generator_rows
+from service import jobs, reports, steps, students
+from service.bootstrap import Factory
+from service.job_spec import parse
+from service.settings import Settings
+from service.tables import Job, Step
+from tests import factories, tiny
+from workers import runtime
+from workers.context import StepContext
+from workers.handlers import HANDLERS
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", shard_size=64)
+
+
+def submit(factory: Factory, **document: Any) -> Job:
+    with factory.work() as work:
+        return jobs.create(work, parse(document)).job
+
+
+def run_steps(factory: Factory, *kinds: str, handlers: Mapping[str, Any] = HANDLERS) -> None:
+    for kind in kinds:
+        seen: list[str] = []
+        watched = {name: _watch(name, handler, seen) for name, handler in handlers.items()}
+        assert runtime.run_next_step(factory, "worker-1", watched)
+        assert seen == [kind]
+
+
+def _watch(name: str, handler: Any, seen: list[str]) -> Callable[[StepContext], Any]:
+    return lambda context: seen.append(name) or handler(context)
+
+
+def step_of(factory: Factory, job_id: str, kind: str) -> Step:
+    with factory.read() as work:
+        return next(step for step in steps.list_of_job(work, job_id) if step.kind == kind)
+
+
+def label_job(factory: Factory, generators: Path, **changes: Any) -> Job:
+    with factory.work() as work:
+        references = {
+            "generator": tiny.make_generator(work, generators).id,
+            "annotation_set_id": tiny.make_annotation_set(work).id,
+        }
+    document: dict[str, Any] = {
+        "kind": "label",
+        "num_images": 6,
+        "sampling_steps": 2,
+        "head": tiny.HEAD,
+        "student": {"architecture": "segformer_nano", **tiny.STUDENT_BUDGET},
+        **references,
+        **changes,
+    }
+    return submit(factory, **document)
+
+
+def test_without_held_out_images_the_report_says_what_is_known(factory: Factory, generators: Path) -> None:
+    job = label_job(factory, generators)
+    run_steps(factory, "fit_head", "label_shard", "seal_dataset", "distil", "evaluate", "export_dataset")
+    ended = factories.job_now(factory, job.id)
+    assert ended.state == "succeeded", ended.error
+    with factory.read() as work:
+        report = reports.get(work, ended.result["report_id"])
+        student = students.get(work, ended.result["student_id"])
+    assert report.content["rows"] == []
+    assert "Nothing was held out" in report.content["verdict"]
+    assert {cost["kind"] for cost in report.content["steps"]} >= {"fit_head", "label_shard", "distil"}
+    names = {file["name"] for file in student.files}
+    assert names >= {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "model.onnx"}
+    assert student.card["onnx"]["agreement"] > 0.999
+    assert student.card["generator"]["digest"]
+    assert student.card["recipe"]["steps"] == 3
+
+
+def test_an_interrupted_distillation_goes_on_from_its_checkpoint(
+    factory: Factory, generators: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = label_job(factory, generators)
+    run_steps(factory, "fit_head", "label_shard", "seal_dataset")
+    shutdown = threading.Event()
+    polls = iter(range(100))
+
+    def stop_soon(context: StepContext) -> Any:
+        # Two optimiser steps, then this process is asked to end.
+        real = context.stop_reason
+        object.__setattr__(context, "stop_reason", lambda: (next(polls) >= 8 and shutdown.set()) or real())
+        return HANDLERS["distil"](context)
+
+    assert runtime.run_next_step(factory, "worker-1", {**HANDLERS, "distil": stop_soon}, shutdown=shutdown)
+    step = step_of(factory, job.id, "distil")
+    assert (step.state, step.attempt) == ("ready", 0)
+    assert step.checkpoint_key is not None
+    run_steps(factory, "distil")
+    assert step_of(factory, job.id, "distil").state == "succeeded"
+
+
+def train_job(factory: Factory, **changes: Any) -> Job:
+    with factory.work() as work:
+        pool_id = tiny.make_pool(work, parts=(20, 14)).id
+    network = {"block_out_channels": [8, 16], "layers_per_block": 1, "patch_size": 2, "attention": False}
+    document: dict[str, Any] = {
+        "kind": "train_generator",
+        "name": "discs",
+        "image_pool_id": pool_id,
+        "steps": 4,
+        "batch_size": 4,
+        "network": network,
+        **changes,
+    }
+    return submit(factory, **document)
+
+
+def test_a_trained_generator_is_ready_and_loads(factory: Factory, tmp_path: Path) -> None:
+    job = train_job(factory)
+    run_steps(factory, "train_generator")
+    ended = factories.job_now(factory, job.id)
+    assert ended.state == "succeeded", ended.error
+    with factory.read() as work:
+        row = generator_rows.get(work, "discs")
+        assert (row.state, row.image_height, row.image_width) == ("ready", tiny.SIZE, tiny.SIZE)
+        assert row.card["pool"]["num_images"] == 34
+        prefix = row.key_prefix
+    assert prefix is not None
+    for key in factory.storage.list(prefix):
+        path = tmp_path / "loaded" / key.removeprefix(prefix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(factory.storage.get_stream(key)))
+    assert (tmp_path / "loaded" / "samples.png").read_bytes().startswith(b"\x89PNG")
+    assert generator_rows.directory_digest(tmp_path / "loaded") == row.digest
+    assert UNetDiffusionGenerator.load(tmp_path / "loaded").image_size == (3, tiny.SIZE, tiny.SIZE)
+    assert "sample" in factories.event_types(factory, job.id)
+
+
+def test_a_pool_too_large_for_the_memory_is_refused_with_a_way_out(factory: Factory) -> None:
+    job = train_job(factory)
+    small = Settings(data_dir=factory.settings.data_dir, max_pool_memory_bytes=1000)
+    object.__setattr__(factory, "settings", small)
+    run_steps(factory, "train_generator")
+    error = factories.job_now(factory, job.id).error
+    assert error is not None
+    assert error["type"] == "pool-too-large"
+    assert "LABEL_FACTORY_MAX_POOL_MEMORY_BYTES" in error["hint"]
+    with factory.read() as work:
+        assert generator_rows.get(work, "discs").state == "failed"
+
+
+def test_a_cancelled_training_can_be_taken_up_again(factory: Factory) -> None:
+    job = train_job(factory)
+
+    def cancelled(context: StepContext) -> Any:
+        with factory.work() as work:
+            jobs.cancel(work, job.id)
+        (context.checkpoint.folder / "generator.note").write_text("half")
+        raise Stopped
+
+    def asked(context: StepContext) -> Any:
+        object.__setattr__(context.stop_reason.__self__, "_reason", runtime.StopReason.CANCELLED)  # type: ignore[attr-defined]
+        return cancelled(context)
+
+    run_steps(factory, "train_generator", handlers={"train_generator": asked})
+    assert factories.job_now(factory, job.id).state == "cancelled"
+    with factory.work() as work:
+        jobs.retry(work, job.id)
+    run_steps(factory, "train_generator")
+    assert factories.job_now(factory, job.id).state == "succeeded"
