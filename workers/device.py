@@ -17,6 +17,11 @@ RESET_PEAK = "5"
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
+MAX_BATCH = {"cpu": 16, "cuda": 64}
+BATCH_PIXELS = {"cpu": 16 * 128 * 128, "cuda": 64 * 256 * 256}
+"""Pixels of a batch that is labelled or evaluated: larger images come in smaller batches."""
+
+
 def choose_device() -> torch.device:
     """The accelerator where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -26,6 +31,11 @@ def limit_threads(threads: int | None) -> None:
     """Let torch use this many cores; None = all of them."""
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def inference_batch(device: torch.device, height: int, width: int) -> int:
+    """Images of a size that are labelled or evaluated at once; the same on every machine of a kind."""
+    return max(1, min(MAX_BATCH[device.type], BATCH_PIXELS[device.type] // (height * width)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.heads.predict import HeadPredictor
 from models.metrics.evaluation import EvaluationResult, Predictor, evaluate
 from models.students.card import load_student, render_card
@@ -13,11 +15,12 @@ from service.tables import Student
 from service.unit_of_work import Work
 from workers.artifacts import AnnotatedSet, load_annotated_set, load_generator, load_head, step_output, unpack
 from workers.context import Outcome, StepContext
-from workers.device import halving
+from workers.device import halving, inference_batch
+from workers.sample_sheets import comparison_sheet
 from workers.student_files import fetch_student, store_student
 from workers.verdict import verdict
 
-BATCH_SIZE = 16
+MAX_SHOWN = 8
 TITLES = {
     "student": "Student",
     "head": "Head on the generator",
@@ -54,6 +57,7 @@ def _measured(context: StepContext, student_folder: Path) -> list[dict[str, Any]
         "head": HeadPredictor(load_generator(context), load_head(context)),
         "baseline": StudentPredictor(load_student(baseline_folder), held_out.classes, device=context.device),
     }
+    _show(context, predictors["student"], held_out)
     rows = []
     for name, predictor in predictors.items():
         result = _evaluated(context, predictor, held_out, TITLES[name])
@@ -61,9 +65,19 @@ def _measured(context: StepContext, student_folder: Path) -> list[dict[str, Any]
     return rows
 
 
+def _show(context: StepContext, student: Predictor, held_out: AnnotatedSet) -> None:
+    shown = held_out.examples[:MAX_SHOWN]
+    images_BHWC = np.stack([example.image_HWC for example in shown])
+    predicted_BHW = student.predict(images_BHWC).labels_BHW(held_out.classes)
+    truth_BHW = np.stack([example.label_HW for example in shown])
+    sheet = comparison_sheet(images_BHWC, truth_BHW, predicted_BHW, held_out.label_classes)
+    context.show_sample("predictions.png", sheet, "held-out images, their labels, what the student says")
+
+
 def _evaluated(context: StepContext, predictor: Predictor, held_out: AnnotatedSet, title: str) -> EvaluationResult:
+    height, width = held_out.examples[0].label_HW.shape
     return halving(
-        BATCH_SIZE,
+        inference_batch(context.device, height, width),
         lambda size: evaluate(
             predictor,
             held_out.examples,

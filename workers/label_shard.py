@@ -16,11 +16,10 @@ from service.formats.annotated_images import IGNORE, LabelClass
 from service.formats.shard import ShardSample
 from workers.artifacts import find_generator, load_generator, load_head, stream_shard
 from workers.context import Outcome, StepContext
-from workers.device import halving
+from workers.device import halving, inference_batch
 from workers.sample_sheets import labelled_sheet
 from workers.shard_pieces import PieceImage, ShardPieces
 
-BATCH_SIZES = {"cpu": 16, "cuda": 64}
 SEED_BITS = 48
 """Models derive further seeds from an image's; this leaves them room in 64 bits."""
 SHEETS = 16
@@ -54,7 +53,8 @@ def run(context: StepContext) -> Outcome:
     """Label batch by batch from where the last attempt stopped, then store the shard whole."""
     params = ShardParams(**context.step.params)
     pieces = ShardPieces(context.checkpoint.folder)
-    halving(BATCH_SIZES[context.device.type], lambda size: _ShardWork(context, params, pieces).label_all(size))
+    work = _ShardWork(context, params, pieces)
+    halving(work.batch_size(), work.label_all)
     dataset_id = context.step.job_result["dataset_id"]
     key = object_keys.dataset_shard(dataset_id, params.shard_index, context.step.token)
     stored = context.put(key, pieces.stream())
@@ -80,6 +80,11 @@ class _ShardWork:
         with context.read() as work:
             row = datasets.get(work, context.step.job_result["dataset_id"])
         self.classes = tuple(LabelClass.from_json(item) for item in row.classes)
+
+    def batch_size(self) -> int:
+        """Images at once, if they fit."""
+        row = self.generator_row
+        return inference_batch(self.context.device, row.image_height, row.image_width)
 
     def label_all(self, batch_size: int) -> None:
         """Label what is not yet in a piece."""

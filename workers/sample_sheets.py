@@ -30,6 +30,22 @@ def labelled_sheet(batch: LabelledBatch, classes: Sequence[LabelClass], scores: 
     return png(contact_sheet(tiles, columns=COLUMNS))
 
 
+def comparison_sheet(
+    images_BHWC: NDArray[np.uint8],
+    truth_BHW: NDArray[np.uint8],
+    predicted_BHW: NDArray[np.uint8],
+    classes: Sequence[LabelClass],
+) -> bytes:
+    """PNG of three rows: images, their true labels, the predicted ones."""
+    scale = enlargement(images_BHWC.shape[2])
+    tiles = [
+        shrunk(overlay(image_HWC, label_HW, classes, opacity=opacity, scale=scale))
+        for labels_BHW, opacity in ((truth_BHW, 0.0), (truth_BHW, 0.6), (predicted_BHW, 0.6))
+        for image_HWC, label_HW in zip(images_BHWC, labels_BHW, strict=True)
+    ]
+    return png(contact_sheet(tiles, columns=len(images_BHWC)))
+
+
 def image_sheet(images_BHWC: NDArray[np.uint8]) -> bytes:
     """PNG of plain images in a grid."""
     scale = enlargement(images_BHWC.shape[2])
