@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import delete, or_, select, update
 
 from service import events, object_keys
 from service.errors import Conflict, Invalid, NotFound, fault
@@ -72,8 +72,9 @@ def file_key(row: Generator, name: str) -> str:
 
 
 def open_for_job(work: Work, job: Job, spec: TrainGeneratorSpec) -> Generator:
-    """Reserve the name for the generator that this job trains."""
+    """Reserve the name for the generator that this job trains; a failed one, which has no files, gives its name up."""
     pool = work.session.get_one(ImagePool, spec.image_pool_id)
+    work.session.execute(delete(Generator).where(Generator.name == spec.name, Generator.state == "failed"))
     row = Generator(
         id=new_id("gen"),
         name=spec.name,
@@ -108,13 +109,14 @@ def mark_failed(work: Work, job_id: str) -> None:
 
 
 def reopen_for_job(work: Work, job_id: str) -> None:
-    """The job that trains it goes on."""
-    _set_state(work, job_id, "failed", "training")
+    """The job that trains it goes on. Raises Conflict when another job has taken the generator's name meanwhile."""
+    if not _set_state(work, job_id, "failed", "training"):
+        raise Conflict(f"Another job has taken the name of the generator that {job_id} was training; submit a new job.")
 
 
-def _set_state(work: Work, job_id: str, old: str, new: str) -> None:
+def _set_state(work: Work, job_id: str, old: str, new: str) -> bool:
     change = update(Generator).where(Generator.job_id == job_id, Generator.state == old).values(state=new)
-    work.session.execute(change)
+    return bool(work.session.execute(change.returning(Generator.id)).all())
 
 
 def register_folder(work: Work, folder: Path) -> list[Generator]:

@@ -78,9 +78,8 @@ def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
         size = f"{pool.image_height}x{pool.image_width}"
         faults.add("network.patch_size", f"The pool's image size {size} is not divisible by {patch}.")
     taken = generators.find(work, spec.name)
-    if taken is not None:
-        hint = f"; retry {taken.job_id} or choose another name" if taken.state == "failed" else ""
-        faults.add("name", f"There is already a generator {spec.name} ({taken.state}){hint}.")
+    if taken is not None and taken.state != "failed":
+        faults.add("name", f"There is already a generator {spec.name} ({taken.state}); choose another name.")
     faults.raise_if_any()
     return CheckedSpec(spec, spec.name)
 

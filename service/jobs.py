@@ -128,7 +128,8 @@ def retry(work: Work, job_id: str) -> Job:
     job = events.lock_job(work, job_id)
     job.state, job.cancel_requested, job.error, job.finished_at = "running", False, None, None
     job.started_at = job.started_at or read_clock(work.session)
-    generators.reopen_for_job(work, job_id)
+    if job.kind == "train_generator":
+        generators.reopen_for_job(work, job_id)
     work.session.flush()
     events.job_state(work, job)
     advance(work, job_id)

@@ -196,6 +196,20 @@ def test_a_training_job_reserves_the_name(factory: Factory) -> None:
         assert generators.get(work, "tissue").state == "training"
 
 
+def test_a_failed_generator_gives_its_name_up(factory: Factory) -> None:
+    with factory.work() as work:
+        spec = train_spec(work, name="tissue")
+        first = jobs.create(work, spec).job.id
+        jobs.cancel(work, first)
+        second = jobs.create(work, spec).job.id
+        assert generators.get(work, "tissue").job_id == second
+    with pytest.raises(Conflict, match="taken the name"), factory.work() as work:
+        jobs.retry(work, first)
+    with factory.read() as work:
+        assert jobs.get(work, first).state == "cancelled"
+        assert generators.get(work, "tissue").state == "training"
+
+
 def test_lists_page_through_all_jobs(factory: Factory) -> None:
     ids = [make_job(factory).id for _ in range(5)]
     with factory.read() as work:
