@@ -12,7 +12,7 @@ from models.examples import Example
 class Candidate:
     """One setting that is tried."""
 
-    tap_timestep: int
+    tap_timesteps: tuple[int, ...]
     epochs: int
 
 
@@ -50,7 +50,7 @@ def choose(
                 progress(done, 2 * total, {"cross_validated_miou": scores[-1]})
         mean = sum(scores) / len(scores)
         table.append(
-            {"tap_timestep": candidate.tap_timestep, "epochs": candidate.epochs, "miou": mean, "folds": scores}
+            {"tap_timesteps": list(candidate.tap_timesteps), "epochs": candidate.epochs, "miou": mean, "folds": scores}
         )
     best = max(range(len(candidates)), key=lambda index: table[index]["miou"])
     return candidates[best], table

@@ -1,8 +1,10 @@
 """The fusion interpreter (DreamTeacher 3.2; method.md 1.4) with K members on one trunk.
 
 Per level, coarse to fine: 1x1 to a common width, bilinear upsampling of what was fused before, concatenation, depth-wise
-separable convolution, GroupNorm, SiLU. The image itself is the finest level, since generator maps end at half
-resolution and a membrane is two pixels wide. Axes: B batch, C channel, H, W, K members.
+separable convolution, GroupNorm, SiLU. The image itself belongs to the finest level, since generator maps may end at half
+resolution and a membrane is two pixels wide. Everything runs at `work_stride`: finer maps are folded into channels
+(pixel-unshuffle) and the logits unfolded again, a quarter of the cost with every pixel still seen and predicted.
+Axes: B batch, C channel, H, W, K members.
 """
 
 import json
@@ -29,20 +31,41 @@ class FusionConfig:
 
     tap_channels: dict[str, int]
     """Tap name -> channels, coarse to fine, as the generator gives them."""
+    tap_strides: dict[str, int]
+    """Tap name -> image pixels per feature pixel."""
     classes: tuple[ClassSpec, ...]
     """What is predicted: one output per class, then one per contour of a thing."""
     width: int = 64
     members: int = 4
     dropout: float = 0.1
-    tap_timestep: int = 50
-    """Timestep at which the features must be read."""
+    work_stride: int = 2
+    """Image pixels per pixel of the finest level inside the head."""
+    tap_timesteps: tuple[int, ...] = (40,)
+    """Timesteps of the features it was fitted on."""
     mirror: bool = False
     """Whether an image and its mirror image mean the same, so that labels may be averaged over both."""
+
+    @property
+    def tap_timestep(self) -> int:
+        """Timestep at which a sampling run is tapped: the middle one."""
+        return sorted(self.tap_timesteps)[len(self.tap_timesteps) // 2]
 
     @property
     def num_channels(self) -> int:
         """Outputs of the head."""
         return len(channel_classes(self.classes))
+
+    def levels(self) -> dict[int, list[str]]:
+        """Stride inside the head -> taps read at it, coarse to fine; the finest level always exists."""
+        grouped: dict[int, list[str]] = {}
+        for name, stride in self.tap_strides.items():
+            grouped.setdefault(max(stride, self.work_stride), []).append(name)
+        grouped.setdefault(self.work_stride, [])
+        return dict(sorted(grouped.items(), reverse=True))
+
+    def folded_channels(self, name: str) -> int:
+        """Channels of a tap after folding what is finer than the work stride."""
+        return self.tap_channels[name] * max(1, self.work_stride // self.tap_strides[name]) ** 2
 
 
 class FusionHead(nn.Module):
@@ -51,21 +74,30 @@ class FusionHead(nn.Module):
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.width
+        width, fold = config.width, config.work_stride**2
         # Features are standardised by statistics measured once on the annotated images (`calibrate`).
         for name, channels in config.tap_channels.items():
             self.register_buffer(_buffer("mean", name), torch.zeros(channels))
             self.register_buffer(_buffer("scale", name), torch.ones(channels))
-        self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in config.tap_channels.values())
-        self.fusions = nn.ModuleList(_separable(2 * width, width) for _ in list(config.tap_channels)[1:])
-        self.pixels = nn.Sequential(nn.Conv2d(3, width // 2, 3, padding=1), nn.GroupNorm(8, width // 2), nn.SiLU())
-        self.last_fusion = _separable(width + width // 2, width)
-        self.members = nn.ModuleList(self._member() for _ in range(config.members))
+        self.projections, self.fusions = nn.ModuleList(), nn.ModuleList()
+        for index, names in enumerate(config.levels().values()):
+            channels = sum(config.folded_channels(name) for name in names)
+            finest = index == len(config.levels()) - 1
+            # The finest level reads the folded pixels too, by 3x3: one pixel's neighbours lie in the next fold.
+            self.projections.append(
+                nn.Conv2d(channels + 3 * fold, width, 3, padding=1) if finest else nn.Conv2d(channels, width, 1)
+            )
+            if index:
+                self.fusions.append(_separable(2 * width, width))
+        self.members = nn.ModuleList(self._member(fold) for _ in range(config.members))
 
-    def _member(self) -> nn.Module:
+    def _member(self, fold: int) -> nn.Module:
         width = self.config.width
         return nn.Sequential(
-            nn.Dropout2d(self.config.dropout), _separable(width, width), nn.Conv2d(width, self.config.num_channels, 1)
+            nn.Dropout2d(self.config.dropout),
+            _separable(width, width),
+            nn.Conv2d(width, self.config.num_channels * fold, 1),
+            nn.PixelShuffle(self.config.work_stride),
         )
 
     def calibrate(self, features: Mapping[str, Tensor]) -> None:
@@ -78,22 +110,22 @@ class FusionHead(nn.Module):
     def forward(self, features: Features, image_BCHW: Tensor) -> Tensor:
         """Features and the image in [-1, 1] they belong to -> logits KBCHW at the image's size."""
         fused_BCHW: Tensor | None = None
-        for index, (name, projection) in enumerate(zip(self.config.tap_channels, self.projections, strict=True)):
-            level_BCHW = projection(self._standardised(name, features[name]))
-            if fused_BCHW is None:
-                fused_BCHW = level_BCHW
-            else:
-                fused_BCHW = self.fusions[index - 1](torch.cat([_resized(fused_BCHW, level_BCHW), level_BCHW], dim=1))
-        pixels_BCHW = self.pixels(image_BCHW.contiguous(memory_format=torch.channels_last))
-        if fused_BCHW is None:
-            raise ValueError("A fusion head needs at least one tap.")
-        fused_BCHW = self.last_fusion(torch.cat([_resized(fused_BCHW, pixels_BCHW), pixels_BCHW], dim=1))
+        pixels_BCHW = functional.pixel_unshuffle(image_BCHW, self.config.work_stride)
+        for index, (stride, names) in enumerate(self.config.levels().items()):
+            maps = [self._standardised(name, features[name]) for name in names]
+            if stride == self.config.work_stride:
+                maps.append(pixels_BCHW)
+            level_BCHW = self.projections[index](torch.cat(maps, dim=1).contiguous(memory_format=torch.channels_last))
+            if fused_BCHW is not None:
+                level_BCHW = self.fusions[index - 1](torch.cat([_resized(fused_BCHW, level_BCHW), level_BCHW], dim=1))
+            fused_BCHW = level_BCHW
         return torch.stack([member(fused_BCHW) for member in self.members]).float()
 
     def _standardised(self, name: str, value_BCHW: Tensor) -> Tensor:
         mean_C, scale_C = getattr(self, _buffer("mean", name)), getattr(self, _buffer("scale", name))
-        value_BCHW = (value_BCHW - mean_C[None, :, None, None]) * scale_C[None, :, None, None]
-        return value_BCHW.clamp(-8.0, 8.0).contiguous(memory_format=torch.channels_last)
+        value_BCHW = ((value_BCHW - mean_C[None, :, None, None]) * scale_C[None, :, None, None]).clamp(-8.0, 8.0)
+        fold = self.config.work_stride // self.config.tap_strides[name]
+        return functional.pixel_unshuffle(value_BCHW, fold) if fold > 1 else value_BCHW
 
     def save(self, directory: Path) -> None:
         """Write `head.safetensors` and `head.json`."""
@@ -105,6 +137,7 @@ class FusionHead(nn.Module):
     def load(cls, directory: Path, device: torch.device | str = "cpu") -> Self:
         """Read what `save` wrote, ready to predict."""
         fields: dict[str, Any] = json.loads((directory / CONFIG).read_text())
+        fields["tap_timesteps"] = tuple(fields["tap_timesteps"])
         fields["classes"] = tuple(ClassSpec(**spec) for spec in fields["classes"])
         head = cls(FusionConfig(**fields))
         head.load_state_dict(load_file(directory / WEIGHTS))

@@ -27,14 +27,16 @@ def member_probabilities(
 ) -> Tensor:
     """Member distributions of real images, KBCHW with K = members x views.
 
-    Every view noises the images anew (seed of the image + view); every second one is seen in the mirror where the head may.
+    Every view noises the images anew, at the next of the head's timesteps; every second one is seen in the mirror where
+    the head may.
     """
     answers = []
+    timesteps = (head.config.tap_timestep, *(t for t in head.config.tap_timesteps if t != head.config.tap_timestep))
     for view in range(max(1, views)):
         flipped = head.config.mirror and view % 2 == 1
         seen_BCHW = image_BCHW.flip(-1) if flipped else image_BCHW
         view_seeds = [seed * 1009 + view for seed in seeds]
-        features = generator.encode(seen_BCHW, tap_timestep=head.config.tap_timestep, seeds=view_seeds)
+        features = generator.encode(seen_BCHW, tap_timestep=timesteps[view % len(timesteps)], seeds=view_seeds)
         with mixed_precision(image_BCHW.device):
             logits_KBCHW = head(features, seen_BCHW)
         probabilities_KBCHW = logits_KBCHW.float().softmax(dim=2)

@@ -29,16 +29,19 @@ class HeadTrainConfig:
     """The head's size, budget and what cross-validation may choose."""
 
     members: int = 4
-    width: int = 64
+    width: int = 96
     dropout: float = 0.1
     views: int = 240
     """Augmented copies of the annotated images whose features are kept, shared evenly among the images."""
     epochs: int | None = None
-    """Passes over the views; None = chosen by cross-validation among `candidate_epochs`."""
+    """Passes over the views; None = `candidate_epochs`, by cross-validation where there are several."""
     tap_timestep: int | None = None
-    """Timestep of the features; None = chosen by cross-validation among `candidate_timesteps`."""
-    candidate_timesteps: tuple[int, ...] = (25, 75, 200)
-    candidate_epochs: tuple[int, ...] = (24,)
+    """Timestep of the features; None = all of `timesteps`, or the best of them by cross-validation."""
+    timesteps: tuple[int, ...] = (10, 40, 120)
+    """Timesteps the views are read at in turn, and the candidates of cross-validation."""
+    candidate_epochs: tuple[int, ...] = (20,)
+    validate_from: int = 12
+    """Annotated images from which cross-validation decides; with fewer its scatter is larger than what it would decide."""
     validation_views: int = 80
     """Views in a run of cross-validation."""
     validation_folds: int = 2
@@ -83,16 +86,13 @@ def fit_head(
     """Choose timestep and epochs by cross-validation where they are not pinned, then fit on every example."""
     config = replace(config, augment=resolve(config.augment, examples, num_classes=len(classes)))
     work = _HeadWork(generator, classes, config, device, stop)
-    timesteps = config.candidate_timesteps if config.tap_timestep is None else (config.tap_timestep,)
-    timesteps = tuple(dict.fromkeys(min(step, generator.num_train_timesteps - 1) for step in timesteps))
-    epochs = config.candidate_epochs if config.epochs is None else (config.epochs,)
-    candidates = [Candidate(step, count) for step in timesteps for count in epochs]
+    candidates = _candidates(config, len(examples), generator.num_train_timesteps - 1)
     best, table = choose(candidates, folds(examples, config.validation_folds), work.validate, progress)
     report = None if progress is None else _last_half(progress, len(candidates) > 1)
     head, result = work.fit(examples, best, views=config.views, progress=report)
     card = {
         "kind": "fusion",
-        "tap_timestep": best.tap_timestep,
+        "tap_timesteps": list(best.tap_timesteps),
         "epochs": best.epochs,
         "members": config.members,
         "num_examples": len(examples),
@@ -103,6 +103,17 @@ def fit_head(
         "curves": result.curves,
     }
     return FittedHead(head, card)
+
+
+def _candidates(config: HeadTrainConfig, num_examples: int, last_timestep: int) -> list[Candidate]:
+    """What is to be tried: every timestep alone and all together, where cross-validation has enough to decide on."""
+    timesteps = config.timesteps if config.tap_timestep is None else (config.tap_timestep,)
+    timesteps = tuple(dict.fromkeys(min(timestep, last_timestep) for timestep in timesteps))
+    epochs = config.candidate_epochs if config.epochs is None else (config.epochs,)
+    if num_examples < config.validate_from:
+        return [Candidate(timesteps, epochs[-1])]
+    sets = list(dict.fromkeys([timesteps, *((timestep,) for timestep in timesteps)]))
+    return [Candidate(chosen, count) for chosen in sets for count in epochs]
 
 
 class HeadObjective(nn.Module):
@@ -151,17 +162,18 @@ class _HeadWork:
     ) -> tuple[FusionHead, FitResult]:
         """A head on `views` views of the examples at the candidate's timestep, for its number of passes."""
         config = self.config
-        seen = self.make_views(examples, candidate.tap_timestep, views)
+        seen = self.make_views(examples, candidate.tap_timesteps, views)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             head = FusionHead(
                 FusionConfig(
                     tap_channels=dict(self.generator.tap_channels),
+                    tap_strides=dict(self.generator.tap_strides),
                     classes=tuple(self.classes),
                     width=config.width,
                     members=config.members,
                     dropout=config.dropout,
-                    tap_timestep=candidate.tap_timestep,
+                    tap_timesteps=candidate.tap_timesteps,
                     mirror=bool(config.augment.horizontal_flip),
                 )
             )
@@ -180,21 +192,22 @@ class _HeadWork:
         return head.eval(), result
 
     @torch.no_grad()
-    def make_views(self, examples: Sequence[Example], timestep: int, count: int) -> Views:
-        """`count` augmented copies, each noised by its own seed."""
+    def make_views(self, examples: Sequence[Example], timesteps: Sequence[int], count: int) -> Views:
+        """`count` augmented copies, each noised by its own seed; one chunk after the other at the next timestep."""
         images_BCHW = to_float_images([example.image_HWC for example in examples])
         targets_BCHW = one_hot_targets(examples, self.classes)
-        draw = torch.Generator().manual_seed(self.config.seed * 7919 + timestep)
+        draw = torch.Generator().manual_seed(self.config.seed * 7919)
         example_B = torch.arange(count) % len(examples)
         image_BCHW, target_BCHW = augment(
             images_BCHW[example_B], targets_BCHW[example_B], self.config.augment, generator=draw
         )
         chunks: list[Features] = []
-        for start in range(0, count, 32):
+        for start in range(0, count, 16):
             if self.stop is not None and self.stop():
                 raise Stopped
-            part_BCHW = image_BCHW[start : start + 32].to(self.device)
+            part_BCHW = image_BCHW[start : start + 16].to(self.device)
             seeds = [self.config.seed * 1_000_003 + start + index for index in range(len(part_BCHW))]
+            timestep = timesteps[len(chunks) % len(timesteps)]
             features = self.generator.encode(part_BCHW, tap_timestep=timestep, seeds=seeds)
             chunks.append({name: value.to(torch.bfloat16) for name, value in features.items()})
         features = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}

@@ -10,7 +10,9 @@ from tests.models.tiny import THINGS, tiny_generator
 
 def test_saved_heads_answer_alike_and_members_differ(tmp_path: Path) -> None:
     generator = tiny_generator()
-    config = FusionConfig(generator.tap_channels, tuple(THINGS), width=16, members=3, tap_timestep=20)
+    config = FusionConfig(
+        generator.tap_channels, generator.tap_strides, tuple(THINGS), width=16, members=3, tap_timesteps=(20,)
+    )
     image = torch.rand(2, 3, 32, 32) * 2 - 1
     features = generator.encode(image, tap_timestep=20, seeds=[1, 2])
     head = FusionHead(config)

@@ -20,12 +20,14 @@ def test_a_head_learns_discs_even_from_an_untrained_generator() -> None:
     result = evaluate(HeadPredictor(generator, fitted.head, views=2), disc_examples(4, seed=9), STUFF)
     assert result.miou is not None
     assert result.miou > 0.7
-    assert fitted.card["tap_timestep"] == 20
+    assert fitted.card["tap_timesteps"] == [20]
     assert fitted.card["cross_validation"] == []
 
 
 def test_cross_validation_tries_every_timestep() -> None:
-    config = HeadTrainConfig(members=2, width=16, views=8, validation_views=8, epochs=1, candidate_timesteps=(10, 90))
+    config = HeadTrainConfig(
+        members=2, width=16, views=8, validation_views=8, epochs=1, timesteps=(10, 90), validate_from=4
+    )
     seen: list[tuple[int, int]] = []
     fitted = fit_head(
         tiny_generator(),
@@ -35,7 +37,7 @@ def test_cross_validation_tries_every_timestep() -> None:
         device=CPU,
         progress=lambda done, total, _: seen.append((done, total)),
     )
-    assert [row["tap_timestep"] for row in fitted.card["cross_validation"]] == [10, 90]
+    assert [row["tap_timesteps"] for row in fitted.card["cross_validation"]] == [[10, 90], [10], [90]]
     assert all(done <= total for done, total in seen)
 
 
@@ -49,11 +51,11 @@ def test_every_example_is_held_out_once() -> None:
 
 def test_the_best_candidate_wins() -> None:
     scores = {10: 0.3, 50: 0.6, 90: 0.5}
-    candidates = [Candidate(step, 1) for step in scores]
+    candidates = [Candidate((step,), 1) for step in scores]
     best, table = choose(
-        candidates, folds(disc_examples(2), 2), lambda candidate, *_: scores[candidate.tap_timestep], None
+        candidates, folds(disc_examples(2), 2), lambda candidate, *_: scores[candidate.tap_timesteps[0]], None
     )
-    assert best.tap_timestep == 50
+    assert best.tap_timesteps == (50,)
     assert len(table) == 3
 
 
