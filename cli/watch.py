@@ -45,9 +45,13 @@ def watch(client: Client, job_id: str, *, poll_seconds: float = 0.5) -> Json:
     )
     with Progress(*columns, console=console, refresh_per_second=4) as bars:
         lines: dict[str, TaskID] = {}
+        told: set[str] = set()
         while True:
             job = client.get(f"/v1/jobs/{job_id}")
-            _draw(bars, lines, client.items(f"/v1/jobs/{job_id}/steps"))
+            steps = client.items(f"/v1/jobs/{job_id}/steps")
+            _draw(bars, lines, steps)
+            if not console.is_terminal:
+                _tell_finished(steps, told)
             if job["state"] in TERMINAL:
                 break
             time.sleep(poll_seconds)
@@ -66,6 +70,15 @@ def _draw(bars: Progress, lines: dict[str, TaskID], steps: list[Json]) -> None:
             title = TITLES.get(kind, kind)
             lines[kind] = bars.add_task(title, total=1.0, state="ready", eta=None, seconds=0.0, note="")
         bars.update(lines[kind], **_line(group))
+
+
+def _tell_finished(steps: list[Json], told: set[str]) -> None:
+    """Where no bar can be drawn (a pipe, a log), one line for each step that ended."""
+    for step in steps:
+        if step["state"] in TERMINAL and step["id"] not in told:
+            told.add(step["id"])
+            title = f"{TITLES.get(step['kind'], step['kind'])} #{step['index']}"
+            console.print(f"{step['state']}  {title}  {step.get('seconds') or 0.0:.1f} s", markup=False)
 
 
 def _line(group: list[Json]) -> dict[str, Any]:
