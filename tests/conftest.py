@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import text
 
@@ -14,6 +15,11 @@ from service.doorbell import ListDoorbell
 from service.settings import Settings
 from service.tables import Base
 from tests.servers import S3Address, postgresql_server, redis_server, s3_server
+
+
+# A busy machine is slow, not wrong.
+hypothesis.settings.register_profile("factory", deadline=None)
+hypothesis.settings.load_profile("factory")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
@@ -65,7 +64,9 @@ def postgresql_server() -> Iterator[str]:
         yield server.get_uri()
     finally:
         # Immediate shutdown: an orderly one takes seconds and there is nothing to keep.
-        os.kill(server.get_pid(), signal.SIGQUIT)
+        process = server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)
+        process.wait(10)
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -17,7 +17,7 @@ def work_until_done(factory: Factory, name: str, job_id: str) -> list[str]:
     """A worker that beats, sometimes falls silent, and records; the steps it recorded."""
     chance = random.Random(name)
     recorded = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while job_now(factory, job_id).state != "succeeded":
         assert time.monotonic() < deadline, "the job does not end"
         with factory.work() as work:
