@@ -16,7 +16,6 @@ from service.settings import Settings
 from service.tables import Base
 from tests.servers import S3Address, postgresql_server, redis_server, s3_server
 
-
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("factory", deadline=None)
 hypothesis.settings.load_profile("factory")

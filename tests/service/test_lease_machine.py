@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -21,16 +22,15 @@ from tests.factories import job_now, label_spec, lose, record_shard
 
 WORKERS = st.sampled_from(["a", "b", "c"])
 DONE = {"succeeded", "failed", "cancelled"}
-_template: list[Path] = []
 
 
-def empty_database() -> Path:
-    """A migrated file to copy; made once, since every example needs one."""
-    if not _template:
-        path = Path(tempfile.mkdtemp(prefix="lf-machine-")) / "empty.sqlite"
-        migrate(f"sqlite:///{path}")
-        _template.append(path)
-    return _template[0]
+@cache
+def empty_database() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
+    """A migrated file to copy, made once since every example needs one, and its folder, which goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="lf-machine-")
+    path = Path(folder.name) / "empty.sqlite"
+    migrate(f"sqlite:///{path}")
+    return path, folder
 
 
 class LeaseMachine(RuleBasedStateMachine):
@@ -39,7 +39,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="lf-machine-"))
-        shutil.copy(empty_database(), self.folder / "factory.sqlite")
+        shutil.copy(empty_database()[0], self.folder / "factory.sqlite")
         self.factory = build_factory(Settings(data_dir=self.folder, shard_size=2, retry_backoff_seconds=0))
         self.held: dict[str, ClaimedStep] = {}
         self.past: list[ClaimedStep] = []
