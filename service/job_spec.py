@@ -67,8 +67,8 @@ class StudentSpec(SpecPart):
     """A transformers architecture, built from its configuration."""
     first_stride: Literal[1, 2, 4] | None = None
     """Pixels per feature pixel after the first stage; finer keeps thin structures and costs time. Empty: by image size."""
-    mode: Literal["label", "feature", "mix"] = "label"
-    """What is distilled: soft labels, features, or both."""
+    mode: Literal["label"] = "label"
+    """What is distilled: the head's soft labels into the student's logits."""
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
     """Softens teacher and student distributions alike."""
     steps: Steps | None = None
