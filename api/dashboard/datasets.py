@@ -29,7 +29,7 @@ KEPT: dict[Show, bool | None] = {"all": None, "kept": True, "dropped": False}
 #: Fills rows of two, three, four, six and eight.
 IMAGES_PER_PAGE = 48
 #: Shown as bars, or too long for a card.
-HIDDEN = ("classes", "class_balance", "class_pixels", "spec", "job")
+HIDDEN = ("classes", "class_balance", "class_pixels", "spec", "job_id", "digest", "sha256", "id")
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 

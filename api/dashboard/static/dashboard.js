@@ -21,6 +21,11 @@
   // What only works with scripts is hidden without them.
   for (const element of document.querySelectorAll("[data-needs-script]")) element.hidden = false;
 
+  // On a phone the sections scroll; bring the present one into sight.
+  const nav = document.querySelector(".top nav");
+  const here = nav && nav.querySelector("[aria-current]");
+  if (here) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - 40;
+
   document.addEventListener("input", (event) => {
     if (!event.target.matches("[data-overlay-slider]")) return;
     for (const area of document.querySelectorAll("[data-overlay]")) area.dataset.overlay = event.target.value;
