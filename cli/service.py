@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -29,7 +28,6 @@ def up(
     generators: Generators = None,
 ) -> None:
     """Run the embedded service (SQLite, a folder, one worker process) until Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with running_service(data, port=port, generators=generators) as supervisor:
         console.print(
             f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it"

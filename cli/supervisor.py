@@ -96,7 +96,8 @@ class Supervisor:
 
 @contextmanager
 def running_service(data: Path, *, port: int, generators: Path | None = None) -> Iterator[Supervisor]:
-    """A service for the length of a `with` block."""
+    """A service for the length of a `with` block; SIGTERM ends the block as Ctrl-C does, so that no process is left."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     supervisor = Supervisor(data, port=free_port(port), generators=generators)
     supervisor.start()
     try:
