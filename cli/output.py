@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 console = Console(highlight=False)
+if not console.is_terminal:
+    # A pipe or a log has no width of its own; 80 columns would fold every table.
+    console.width = 160
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*Z$")
 
 
