@@ -11,7 +11,7 @@ from torch import Tensor
 from models.contracts import Stopped
 from models.generators.network import NetworkConfig
 from models.generators.symmetry import Symmetry
-from models.generators.training import GeneratorTrainConfig, split, train_generator
+from models.generators.training import CURVE_POINTS, GeneratorTrainConfig, split, thinned, train_generator
 
 CONFIG = GeneratorTrainConfig(
     steps=12,
@@ -96,6 +96,14 @@ def test_learning_a_pool_by_heart_is_said() -> None:
     result = train_generator(images_BCHW, config)
     assert "by heart" in result.warnings[0]
     assert result.generator.facts.training["warnings"] == result.warnings
+
+
+def test_long_curves_are_thinned_alike_and_keep_their_end() -> None:
+    curves = thinned({"step": [float(i) for i in range(1001)], "loss": [-float(i) for i in range(1001)], "few": [1.0]})
+    assert len(curves["step"]) <= CURVE_POINTS
+    assert curves["step"][-1] == 1000
+    assert curves["loss"] == [-value for value in curves["step"]]
+    assert curves["few"] == [1.0]
 
 
 def test_unusable_pools_are_refused() -> None:
