@@ -20,7 +20,7 @@ FROM python:3.13-slim
 RUN useradd --uid 10001 --create-home --home-dir /home/factory factory \
     && install -d -o factory -g factory /data /generators
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 \
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE \
     LABEL_FACTORY_DATA_DIR=/data LABEL_FACTORY_LOG_JSON=true
 WORKDIR /data
 USER 10001

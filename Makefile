@@ -7,6 +7,8 @@ DATA ?= data
 LABELS ?= 5
 SEEDS ?= 1
 GENERATOR ?=
+# Waiting torch threads must not spin: two test processes share the cores.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14

@@ -21,6 +21,8 @@ STOP_TIMEOUT_SECONDS = 30.0
 def service_environment(data: Path, generators: Path | None) -> dict[str, str]:
     """The environment of every process of a service that keeps all it has under `data`."""
     environment = dict(os.environ)
+    # Waiting torch threads must not spin: on a machine that does anything else they take four times as long.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment["LABEL_FACTORY_DATA_DIR"] = str(data.resolve())
     if generators is not None:
         environment["LABEL_FACTORY_BUNDLED_GENERATORS_DIR"] = str(generators.resolve())
