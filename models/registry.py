@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import ConvNextConfig, ResNetConfig, SegformerConfig, UperNetConfig
+from transformers import ConvNextConfig, ResNetConfig, SegformerConfig, TextNetConfig, UperNetConfig
 
 LabelNames = dict[int, str]
 FINE_DETAIL_SIDE = 128
@@ -65,6 +65,27 @@ def _upernet_convnext(
     return StudentArchitecture(description, (1, 2, 4), configure)
 
 
+def _upernet_textnet(
+    hidden_sizes: list[int], depths: list[int], channels: int, description: str
+) -> StudentArchitecture:
+    """TextNet: plain 3x3 convolutions with parallel branches and batch normalisation, every stride configurable."""
+
+    def configure(names: LabelNames, stride: int) -> UperNetConfig:
+        strides = [[1] * depths[0]] + [[2] + [1] * (depth - 1) for depth in depths[1:]]
+        strides[0][0] = 2 if stride == 4 else 1
+        backbone = TextNetConfig(
+            stem_stride=min(stride, 2),
+            stem_out_channels=hidden_sizes[0],
+            hidden_sizes=hidden_sizes,
+            conv_layer_kernel_sizes=[[[3, 3]] * depth for depth in depths],
+            conv_layer_strides=strides,
+            out_features=_stages(depths),
+        )
+        return _upernet(names, backbone, channels)
+
+    return StudentArchitecture(description, (1, 2, 4), configure)
+
+
 def _upernet_resnet(hidden_sizes: list[int], depths: list[int], channels: int, description: str) -> StudentArchitecture:
     def configure(names: LabelNames, _stride: int) -> UperNetConfig:
         backbone = ResNetConfig(
@@ -103,6 +124,9 @@ STUDENTS: dict[str, StudentArchitecture] = {
     "segformer_b1": _segformer([64, 128, 320, 512], [2, 2, 2, 2], 256, "SegFormer B1"),
     "segformer_b2": _segformer([64, 128, 320, 512], [3, 4, 6, 3], 768, "SegFormer B2"),
     "upernet_convnext": _upernet_convnext([32, 64, 128, 256], [2, 2, 4, 2], 64, "UperNet on a narrow ConvNeXt"),
+    "upernet_textnet": _upernet_textnet(
+        [32, 48, 64, 96, 128], [2, 2, 2, 2], 48, "UperNet on a small TextNet: learns fastest from few images"
+    ),
     "upernet_resnet": _upernet_resnet(
         [64, 128, 256, 512], [2, 2, 2, 2], 96, "UperNet on ResNet-18, quarter resolution"
     ),

@@ -1,7 +1,8 @@
 """The fusion interpreter (DreamTeacher 3.2; method.md 1.4) with K members on one trunk.
 
-Per level, coarse to fine: 1x1 to a common width, bilinear upsampling of what was fused before, concatenation, depth-wise
-separable convolution, GroupNorm, SiLU. The image itself belongs to the finest level, since generator maps may end at half
+Per level, coarse to fine: 1x1 to a common width, bilinear upsampling of what was fused before, concatenation, 3x3
+convolution, BatchNorm, ReLU. (The paper's depth-wise convolutions with GroupNorm learn too slowly from five images in
+under a minute.) The image itself belongs to the finest level, since generator maps may end at half
 resolution and a membrane is two pixels wide. Everything runs at `work_stride`: finer maps are folded into channels
 (pixel-unshuffle) and the logits unfolded again, a quarter of the cost with every pixel still seen and predicted.
 Axes: B batch, C channel, H, W, K members.
@@ -38,8 +39,13 @@ class FusionConfig:
     width: int = 64
     members: int = 4
     dropout: float = 0.1
+    """Dropout of whole channels before every member."""
+    feature_dropout: float = 0.3
+    """Dropout of whole generator channels in training: a few images can be recognised by single channels."""
     work_stride: int = 2
     """Image pixels per pixel of the finest level inside the head."""
+    coarsest_stride: int = 16
+    """The head's own view of the image goes down to this stride at least, for context."""
     tap_timesteps: tuple[int, ...] = (40,)
     """Timesteps of the features it was fitted on."""
     mirror: bool = False
@@ -56,12 +62,14 @@ class FusionConfig:
         return len(channel_classes(self.classes))
 
     def levels(self) -> dict[int, list[str]]:
-        """Stride inside the head -> taps read at it, coarse to fine; the finest level always exists."""
-        grouped: dict[int, list[str]] = {}
+        """Stride inside the head -> taps read at it, coarse to fine, every octave from `coarsest_stride` to the work stride."""
+        octaves = [self.work_stride]
+        while octaves[-1] < max(self.coarsest_stride, *self.tap_strides.values()):
+            octaves.append(octaves[-1] * 2)
+        grouped: dict[int, list[str]] = {stride: [] for stride in reversed(octaves)}
         for name, stride in self.tap_strides.items():
-            grouped.setdefault(max(stride, self.work_stride), []).append(name)
-        grouped.setdefault(self.work_stride, [])
-        return dict(sorted(grouped.items(), reverse=True))
+            grouped[min(octave for octave in octaves if octave >= stride)].append(name)
+        return grouped
 
     def folded_channels(self, name: str) -> int:
         """Channels of a tap after folding what is finer than the work stride."""
@@ -79,23 +87,23 @@ class FusionHead(nn.Module):
         for name, channels in config.tap_channels.items():
             self.register_buffer(_buffer("mean", name), torch.zeros(channels))
             self.register_buffer(_buffer("scale", name), torch.ones(channels))
-        self.projections, self.fusions = nn.ModuleList(), nn.ModuleList()
-        for index, names in enumerate(config.levels().values()):
-            channels = sum(config.folded_channels(name) for name in names)
-            finest = index == len(config.levels()) - 1
-            # The finest level reads the folded pixels too, by 3x3: one pixel's neighbours lie in the next fold.
-            self.projections.append(
-                nn.Conv2d(channels + 3 * fold, width, 3, padding=1) if finest else nn.Conv2d(channels, width, 1)
-            )
-            if index:
-                self.fusions.append(_separable(2 * width, width))
+        finer = 3 * fold
+        self.pixels, self.projections, self.fusions = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for stride, names in reversed(config.levels().items()):
+            # Fine to coarse: the image's own pyramid, and at every level the generator's maps beside it.
+            first = _block(finer, width, stride=1 if stride == config.work_stride else 2)
+            self.pixels.append(nn.Sequential(first, _block(width, width), _block(width, width)))
+            finer = width
+            channels = width + sum(config.folded_channels(name) for name in names)
+            self.projections.append(nn.Conv2d(channels, width, 1))
+            self.fusions.append(_block(2 * width, width))
         self.members = nn.ModuleList(self._member(fold) for _ in range(config.members))
 
     def _member(self, fold: int) -> nn.Module:
         width = self.config.width
         return nn.Sequential(
             nn.Dropout2d(self.config.dropout),
-            _separable(width, width),
+            _block(width, width),
             nn.Conv2d(width, self.config.num_channels * fold, 1),
             nn.PixelShuffle(self.config.work_stride),
         )
@@ -109,21 +117,24 @@ class FusionHead(nn.Module):
 
     def forward(self, features: Features, image_BCHW: Tensor) -> Tensor:
         """Features and the image in [-1, 1] they belong to -> logits KBCHW at the image's size."""
-        fused_BCHW: Tensor | None = None
         pixels_BCHW = functional.pixel_unshuffle(image_BCHW, self.config.work_stride)
-        for index, (stride, names) in enumerate(self.config.levels().items()):
-            maps = [self._standardised(name, features[name]) for name in names]
-            if stride == self.config.work_stride:
-                maps.append(pixels_BCHW)
-            level_BCHW = self.projections[index](torch.cat(maps, dim=1).contiguous(memory_format=torch.channels_last))
-            if fused_BCHW is not None:
-                level_BCHW = self.fusions[index - 1](torch.cat([_resized(fused_BCHW, level_BCHW), level_BCHW], dim=1))
-            fused_BCHW = level_BCHW
+        pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
+        levels = []
+        for pixels, projection, names in zip(
+            self.pixels, self.projections, reversed(self.config.levels().values()), strict=True
+        ):
+            pixels_BCHW = pixels(pixels_BCHW)
+            maps = [_resized(self._standardised(name, features[name]), pixels_BCHW) for name in names]
+            levels.append(projection(torch.cat([*maps, pixels_BCHW], dim=1)))
+        fused_BCHW = levels[-1].mean(dim=(2, 3), keepdim=True).expand_as(levels[-1])
+        for fusion, level_BCHW in zip(reversed(self.fusions), reversed(levels), strict=True):
+            fused_BCHW = fusion(torch.cat([_resized(fused_BCHW, level_BCHW), level_BCHW], dim=1))
         return torch.stack([member(fused_BCHW) for member in self.members]).float()
 
     def _standardised(self, name: str, value_BCHW: Tensor) -> Tensor:
         mean_C, scale_C = getattr(self, _buffer("mean", name)), getattr(self, _buffer("scale", name))
         value_BCHW = ((value_BCHW - mean_C[None, :, None, None]) * scale_C[None, :, None, None]).clamp(-8.0, 8.0)
+        value_BCHW = functional.dropout2d(value_BCHW, self.config.feature_dropout, self.training)
         fold = self.config.work_stride // self.config.tap_strides[name]
         return functional.pixel_unshuffle(value_BCHW, fold) if fold > 1 else value_BCHW
 
@@ -149,12 +160,11 @@ def _buffer(kind: str, tap: str) -> str:
     return f"{kind}_{tap.replace('.', '_')}"
 
 
-def _separable(inputs: int, outputs: int) -> nn.Module:
+def _block(inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
-        nn.Conv2d(inputs, outputs, 1, bias=False),
-        nn.GroupNorm(8, outputs),
-        nn.SiLU(),
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
     )
 
 

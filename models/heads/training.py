@@ -29,9 +29,9 @@ class HeadTrainConfig:
     """The head's size, budget and what cross-validation may choose."""
 
     members: int = 4
-    width: int = 96
+    width: int = 64
     dropout: float = 0.1
-    views: int = 240
+    views: int = 960
     """Augmented copies of the annotated images whose features are kept, shared evenly among the images."""
     epochs: int | None = None
     """Passes over the views; None = `candidate_epochs`, by cross-validation where there are several."""
@@ -39,7 +39,7 @@ class HeadTrainConfig:
     """Timestep of the features; None = all of `timesteps`, or the best of them by cross-validation."""
     timesteps: tuple[int, ...] = (10, 40, 120)
     """Timesteps the views are read at in turn, and the candidates of cross-validation."""
-    candidate_epochs: tuple[int, ...] = (20,)
+    candidate_epochs: tuple[int, ...] = (6,)
     validate_from: int = 12
     """Annotated images from which cross-validation decides; with fewer its scatter is larger than what it would decide."""
     validation_views: int = 80
@@ -47,7 +47,10 @@ class HeadTrainConfig:
     validation_folds: int = 2
     batch_size: int = 16
     learning_rate: float = 3e-3
-    dice_weight: float = 3.0
+    dice_weight: float = 1.0
+    """Weight of the Dice term (the paper: 3)."""
+    bootstrap: float = 0.5
+    """How far the members' weights over the examples differ: 0 = equal, 1 = a full Bayesian bootstrap."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
 
@@ -181,7 +184,8 @@ class _HeadWork:
         head = head.to(self.device).to(memory_format=torch.channels_last)
         draw = torch.Generator().manual_seed(config.seed)
         weight_KE = -torch.rand(config.members, len(examples), generator=draw).clamp_min(1e-3).log()
-        weight_KE = (weight_KE / weight_KE.mean(dim=1, keepdim=True)).to(self.device)
+        weight_KE = weight_KE / weight_KE.mean(dim=1, keepdim=True)
+        weight_KE = ((1.0 - config.bootstrap) + config.bootstrap * weight_KE).to(self.device)
         steps = max(1, candidate.epochs * views // config.batch_size)
         fit_config = FitConfig(
             steps=steps, learning_rate=config.learning_rate, weight_decay=0.05, ema_decay=0.98, seed=config.seed

@@ -25,15 +25,15 @@ from models.training import Batches, FitConfig, FitResult, fit
 class StudentTrainConfig:
     """The student's budget and recipe."""
 
-    steps: int = 300
+    steps: int = 200
     """Optimiser steps of distillation."""
-    finetune_steps: int = 150
+    finetune_steps: int = 250
     """Optimiser steps on the few labels afterwards; the baseline gets both."""
     seconds: float | None = None
     """Wall-clock budget for everything instead of steps, shared between the phases as the steps are."""
     batch_size: int = 16
     learning_rate: float = 1.5e-3
-    finetune_learning_rate: float = 5e-4
+    finetune_learning_rate: float = 1.5e-3
     temperature: float = 1.0
     """Softening of teacher and student while distilling (DreamTeacher: 4)."""
     dice_weight: float = 1.0
