@@ -1,12 +1,14 @@
 """`label-factory generators`: what draws the images and whose features are read."""
 
+import zipfile
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.client import Client
 from cli.options import DEFAULT_URL, AsJson, Limit, Url
-from cli.output import show
+from cli.output import console, show
 from cli.watch import watch
 
 app = typer.Typer(no_args_is_help=True, help="Image generators.")
@@ -33,3 +35,21 @@ def train(
     spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes, "seed": seed}
     job = watch(client, client.post("/v1/jobs", spec)["id"])
     show(client.get(f"/v1/generators/{job['result']['generator_id']}"), as_json=as_json, columns=COLUMNS)
+
+
+@app.command()
+def download(
+    generator: Annotated[str, typer.Argument(help="Id or name of a generator that was trained here.")],
+    out: Annotated[Path, typer.Option(help="The folder to make; empty: the generator's name.")] = Path(),
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Download a trained generator: a diffusers directory with its card, ready for another service's folder."""
+    client = Client(url)
+    row = client.get(f"/v1/generators/{generator}")
+    folder = out if out != Path() else Path(row["name"])
+    archive_path = folder.with_name(folder.name + ".zip")
+    client.download(f"/v1/generators/{row['id']}/archive", archive_path)
+    with zipfile.ZipFile(archive_path) as archive:
+        archive.extractall(folder)
+    archive_path.unlink()
+    console.print(str(folder), markup=False)

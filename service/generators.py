@@ -71,6 +71,14 @@ def file_key(row: Generator, name: str) -> str:
     return row.key_prefix + name
 
 
+def archive_key(work: Work, row: Generator) -> str:
+    """Object key of the zip of a generator that was trained here. Raises Conflict while it trains, NotFound for others."""
+    key = object_keys.generator_archive(file_key(row, ""))
+    if not work.storage.exists(key):
+        raise NotFound(f"The generator {row.name} was registered from the operator's folder, which has its files.")
+    return key
+
+
 def open_for_job(work: Work, job: Job, spec: TrainGeneratorSpec) -> Generator:
     """Reserve the name for the generator that this job trains; a failed one, which has no files, gives its name up."""
     pool = work.session.get_one(ImagePool, spec.image_pool_id)

@@ -11,6 +11,11 @@ def generator_prefix(generator_id: str, token: str | int) -> str:
     return f"generators/{generator_id}/{token}/"
 
 
+def generator_archive(prefix: str) -> str:
+    """Zip of the whole directory, beside it."""
+    return prefix.rstrip("/") + ".zip"
+
+
 def pool_part(pool_id: str, index: int, sha256: str) -> str:
     """One tar of PNGs of an image pool."""
     return f"pools/{pool_id}/{index:05}-{sha256}.tar"

@@ -1,6 +1,7 @@
 """Directories and rows <-> object storage: generators, heads, students, annotated images; the last loaded stay loaded."""
 
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,15 @@ def store_directory(context: StepContext, folder: Path, prefix: str) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             context.put_file(prefix + path.relative_to(folder).as_posix(), path)
+
+
+def zip_directory(folder: Path, path: Path) -> Path:
+    """Zip a folder's files, stored and not deflated: weights do not shrink."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
+    return path
 
 
 def load_head(context: StepContext) -> FusionHead:

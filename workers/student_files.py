@@ -1,10 +1,10 @@
 """A student's directory <-> object storage: every file on its own, and a zip of all."""
 
-import zipfile
 from pathlib import Path
 
 from service import object_keys
 from service.students import StudentFile
+from workers.artifacts import zip_directory
 from workers.context import StepContext
 
 ARCHIVE = "student.zip"
@@ -19,16 +19,8 @@ def store_student(context: StepContext, student_id: str, folder: Path) -> tuple[
         stored = context.put_file(key, path)
         files.append(StudentFile(path.name, key, stored.num_bytes, stored.sha256))
     archive_key = object_keys.student_file(student_id, token, ARCHIVE)
-    context.put_file(archive_key, _zipped(folder, context.scratch / ARCHIVE))
+    context.put_file(archive_key, zip_directory(folder, context.scratch / ARCHIVE))
     return files, archive_key
-
-
-def _zipped(folder: Path, path: Path) -> Path:
-    # Stored, not deflated: weights do not shrink.
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(folder.iterdir()):
-            archive.write(file, file.name)
-    return path
 
 
 def fetch_student(context: StepContext, files: list[dict[str, str]], folder: Path) -> Path:

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from models.examples import to_uint8_images
+from models.generators.card import render_card
 from models.generators.network import NetworkConfig, network_for
 from models.generators.training import GeneratorTrainConfig, GeneratorTrainResult, train_generator
 from service import generators, image_pools, object_keys
@@ -17,7 +17,7 @@ from service.formats.shard import ShardSample
 from service.job_spec import NetworkSpec, TrainGeneratorSpec
 from service.tables import ImagePool
 from service.unit_of_work import Work
-from workers.artifacts import store_directory, stream_shard
+from workers.artifacts import store_directory, stream_shard, zip_directory
 from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.lineage import versions
@@ -107,13 +107,16 @@ def _stored(context: StepContext, pool: ImagePool, result: GeneratorTrainResult)
     (folder / generators.SAMPLES_FILE).write_bytes(sheet)
     context.show_sample("samples.png", sheet, "samples of the finished generator")
     prefix = object_keys.generator_prefix(generator_id, context.step.token)
+    facts = json.loads((folder / generators.CARD_FILE).read_text())
+    (folder / "README.md").write_text(render_card(context.train_generator_spec.name, facts), encoding="utf-8")
     store_directory(context, folder, prefix)
+    context.put_file(object_keys.generator_archive(prefix), zip_directory(folder, context.scratch / "generator.zip"))
     trained = generators.TrainedGenerator(
         key_prefix=prefix,
         digest=generators.directory_digest(folder),
         num_parameters=result.generator.num_parameters,
         image_size=result.generator.image_size,
-        card=_card(context, pool, result, folder),
+        card=_card(context, pool, result, facts),
     )
 
     def record(work: Work) -> None:
@@ -128,8 +131,7 @@ def _stored(context: StepContext, pool: ImagePool, result: GeneratorTrainResult)
     return Outcome(output, record)
 
 
-def _card(context: StepContext, pool: ImagePool, result: GeneratorTrainResult, folder: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((folder / generators.CARD_FILE).read_text())
+def _card(context: StepContext, pool: ImagePool, result: GeneratorTrainResult, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         **facts,
         "job_id": context.step.job_id,

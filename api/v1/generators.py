@@ -78,3 +78,18 @@ def get_generator_samples(request: Request, work: ReadDep, generator_id: IdPath)
     row = generators.get(work, generator_id)
     key = generators.file_key(row, generators.SAMPLES_FILE)
     return download(request, work.storage, Download(key, f"{row.name}-samples.png", "image/png"))
+
+
+@router.get(
+    "/{generator_id}/archive",
+    operation_id="download_generator_archive",
+    summary="All files in one zip",
+    response_class=Response,
+    responses=file_responses("application/zip", "The zip") | problems(404, 409, 416, 422),
+)
+def download_generator_archive(request: Request, work: ReadDep, generator_id: IdPath) -> Response:
+    """The diffusers directory with its card; unpacked into the operator's folder, it is registered at the next start."""
+    row = generators.get(work, generator_id)
+    return download(
+        request, work.storage, Download(generators.archive_key(work, row), f"{row.name}.zip", "application/zip")
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -134,7 +136,11 @@ def test_a_trained_generator_is_ready_and_loads(factory: Factory, tmp_path: Path
         assert (row.state, row.image_height, row.image_width) == ("ready", tiny.SIZE, tiny.SIZE)
         assert row.card["pool"]["num_images"] == 34
         prefix = row.key_prefix
+        archive = b"".join(work.storage.get_stream(generator_rows.archive_key(work, row)))
     assert prefix is not None
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+        assert {"README.md", "generator.json", "unet/config.json", "samples.png"} <= set(zipped.namelist())
+        assert "Kernel distance" in zipped.read("README.md").decode()
     for key in factory.storage.list(prefix):
         path = tmp_path / "loaded" / key.removeprefix(prefix)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,3 +38,13 @@ def test_no_samples_while_it_trains(client: TestClient, factory: Factory) -> Non
     with factory.work() as work:
         row = factories.make_generator(work, state="training", key_prefix=None)
     assert client.get(f"/v1/generators/{row.id}/samples.png").status_code == 409
+
+
+def test_its_archive(client: TestClient, factory: Factory) -> None:
+    with factory.work() as work:
+        row = factories.make_generator(work, name="cells", key_prefix="generators/g/1/")
+    assert client.get(f"/v1/generators/{row.id}/archive").status_code == 404
+    factory.storage.put_stream("generators/g/1.zip", io.BytesIO(b"a zip"))
+    answer = client.get(f"/v1/generators/{row.id}/archive")
+    assert (answer.status_code, answer.content) == (200, b"a zip")
+    assert "cells.zip" in answer.headers["content-disposition"]
