@@ -19,7 +19,13 @@ BatchSize = Annotated[int, Field(ge=1, le=4_096)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 PoolKind = Literal["synthesized", "encoded"]
 Architecture = Literal[
-    "segformer_nano", "segformer_b0", "segformer_b1", "segformer_b2", "upernet_resnet", "upernet_convnext"
+    "upernet_textnet",
+    "upernet_convnext",
+    "upernet_resnet",
+    "segformer_nano",
+    "segformer_b0",
+    "segformer_b1",
+    "segformer_b2",
 ]
 
 QUARTER_RESOLUTION = frozenset({"upernet_resnet"})
@@ -63,7 +69,7 @@ class FilterSpec(SpecPart):
 class StudentSpec(SpecPart):
     """Which network is distilled and for how long."""
 
-    architecture: Architecture = "segformer_b0"
+    architecture: Architecture = "upernet_textnet"
     """A transformers architecture, built from its configuration."""
     first_stride: Literal[1, 2, 4] | None = None
     """Pixels per feature pixel after the first stage; finer keeps thin structures and costs time. Empty: by image size."""
