@@ -67,5 +67,5 @@ def _measured(training: dict[str, Any]) -> list[str]:
         f"{quality['kernel_distance']} (training images: {quality['kernel_distance_of_real']}); features: {quality['features']}",
         f"- Distance to the nearest training image, median and 1st percentile: {quality['nearest_median']}, "
         f"{quality['nearest_low']} (held-out images: {quality['nearest_median_of_real']}, {quality['nearest_low_of_real']}); "
-        "no nearer than new real images means no replay",
+        "a replayed image would be near 0",
     ]
