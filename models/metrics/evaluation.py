@@ -29,7 +29,7 @@ class Prediction:
     instances_BHW: np.ndarray | None
     """uint16 instance ids, 0 = none; None when no class is a thing."""
 
-    def class_labels(self, classes: Sequence[ClassSpec]) -> np.ndarray:
+    def labels_BHW(self, classes: Sequence[ClassSpec]) -> np.ndarray:  # noqa: N802
         """uint8 class indices: the most probable channel, a contour counted to its class."""
         return fold_labels(self.probabilities_BCHW.argmax(axis=1).astype(np.uint8), classes)
 
@@ -81,7 +81,7 @@ def evaluate(
         batch = examples[start : start + batch_size]
         prediction = predictor.predict(np.stack([example.image_HWC for example in batch]))
         labels_BHW = torch.from_numpy(np.stack([example.label_HW for example in batch])).long()
-        predicted_BHW = torch.from_numpy(prediction.class_labels(classes)).long()
+        predicted_BHW = torch.from_numpy(prediction.labels_BHW(classes)).long()
         confusion.update(predicted_BHW, labels_BHW)
         boundary.update(predicted_BHW, labels_BHW)
         calibration.update(torch.from_numpy(fold_probabilities(prediction.probabilities_BCHW, classes)), labels_BHW)
