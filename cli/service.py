@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,6 @@ Data = Annotated[Path, typer.Option("--data", help="The one folder that holds al
 Generators = Annotated[
     Path | None, typer.Option("--generators", help="A folder whose sub-folders are generators that may be registered.")
 ]
-RESTART_SECONDS = 1.0
 
 
 def up(
@@ -33,9 +32,7 @@ def up(
             f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it"
         )
         try:
-            while True:
-                time.sleep(RESTART_SECONDS)
-                supervisor.restart_dead()
+            threading.Event().wait()
         except KeyboardInterrupt:
             console.print("stopping; the running step is handed over")
 

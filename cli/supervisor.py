@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from cli.output import console
 START_TIMEOUT_SECONDS = 60.0
 #: A worker hands its step over within this time after SIGTERM.
 STOP_TIMEOUT_SECONDS = 30.0
+RESTART_SECONDS = 1.0
 
 
 def service_environment(data: Path, generators: Path | None) -> dict[str, str]:
@@ -68,12 +70,13 @@ class Supervisor:
             time.sleep(0.1)
         self._launch("worker")
 
-    def restart_dead(self) -> None:
-        """Start again what died; leases make sure that nothing is lost."""
-        for name, process in list(self._processes.items()):
-            if (code := process.poll()) is not None:
-                console.print(f"[yellow]{name} ended with exit code {code}; starting it again[/yellow]")
-                self._launch(name)
+    def guard(self, ended: threading.Event) -> None:
+        """Start again what dies, until `ended`; leases make sure that nothing is lost."""
+        while not ended.wait(RESTART_SECONDS):
+            for name, process in list(self._processes.items()):
+                if (code := process.poll()) is not None:
+                    console.print(f"[yellow]{name} ended with exit code {code}; starting it again[/yellow]")
+                    self._launch(name)
 
     def stop(self) -> None:
         """Ask every process to hand over and end; kill what does not within the grace time."""
@@ -102,7 +105,12 @@ def running_service(data: Path, *, port: int, generators: Path | None = None) ->
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     supervisor = Supervisor(data, port=free_port(port), generators=generators)
     supervisor.start()
+    ended = threading.Event()
+    guard = threading.Thread(target=supervisor.guard, args=(ended,), daemon=True)
+    guard.start()
     try:
         yield supervisor
     finally:
+        ended.set()
+        guard.join()
         supervisor.stop()
