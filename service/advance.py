@@ -48,7 +48,11 @@ def cancel_ready_steps(work: Work, job_id: str) -> int:
 
     A step that a worker is claiming at this moment is skipped; the worker's first heartbeat tells it to stop.
     """
-    query = select(Step.id).where(Step.job_id == job_id, Step.state == "ready").with_for_update(skip_locked=True, key_share=True)
+    query = (
+        select(Step.id)
+        .where(Step.job_id == job_id, Step.state == "ready")
+        .with_for_update(skip_locked=True, key_share=True)
+    )
     ids = list(work.session.scalars(query))
     now = read_clock(work.session)
     values = {"state": "cancelled", "finished_at": now}

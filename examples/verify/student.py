@@ -50,7 +50,9 @@ def main() -> int:
             pixels = (torch.from_numpy(image_HWC.copy()).permute(2, 0, 1)[None] / 255.0 - mean) / std
             with torch.inference_mode():
                 logits = student(pixel_values=pixels).logits
-                logits = torch.nn.functional.interpolate(logits, size=label_HW.shape, mode="bilinear", align_corners=False)
+                logits = torch.nn.functional.interpolate(
+                    logits, size=label_HW.shape, mode="bilinear", align_corners=False
+                )
             predicted_HW = folding[logits[0].argmax(dim=0).numpy()]
             counted = label_HW != IGNORE
             np.add.at(confusion, (label_HW[counted], predicted_HW[counted]), 1)
