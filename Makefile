@@ -43,7 +43,7 @@ check: $(VENV)/installed-dev ## ruff, strict types, import contracts
 	$(BIN)/lint-imports
 
 test: $(VENV)/installed-dev ## every test that is not marked slow
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
 
 test-slow: $(VENV)/installed-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
