@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -87,6 +87,9 @@ def s3_server(bucket: str = "factory") -> Iterator[S3Address]:
         "-s3",
         f"-s3.port={port}",
         f"-s3.config={folder / 's3.json'}",
+        # Off: they listen on fixed ports, and two test processes start two servers.
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         "-master.volumeSizeLimitMB=64",
         "-volume.max=20",
         "-master.telemetry=false",
@@ -132,15 +135,13 @@ def _make_bucket(address: S3Address, process: subprocess.Popen[bytes], log: Path
         except HTTPError:
             pass
         except (URLError, OSError):
-            time.sleep(0.05)
-            continue
-        try:
+            pass
+        with suppress(Exception):
             obstore.put(store, "ready", b"yes")
             return
-        except Exception:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the S3 store did not start: {log.read_text()[-2000:]}") from None
-            time.sleep(0.05)
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the S3 store did not start: {log.read_text()[-2000:]}")
+        time.sleep(0.05)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
