@@ -25,9 +25,9 @@ from models.training import Batches, FitConfig, FitResult, fit
 class StudentTrainConfig:
     """The student's budget and recipe."""
 
-    steps: int = 200
+    steps: int = 450
     """Optimiser steps of distillation."""
-    finetune_steps: int = 250
+    finetune_steps: int = 0
     """Optimiser steps on the few labels afterwards; the baseline gets both."""
     seconds: float | None = None
     """Wall-clock budget for everything instead of steps, shared between the phases as the steps are."""
@@ -38,7 +38,7 @@ class StudentTrainConfig:
     """Softening of teacher and student while distilling (DreamTeacher: 4)."""
     dice_weight: float = 1.0
     """Weight of the Dice term beside cross-entropy."""
-    example_share: float = 0.25
+    example_share: float = 0.5
     """Share of a distillation batch that is drawn from the few labels."""
     ema_decay: float = 0.98
     weight_decay: float = 0.02
