@@ -62,14 +62,16 @@ class Client:
         partial = target.with_name(target.name + ".part")
         digest = hashlib.sha256()
         try:
-            with self._http.stream("GET", path, follow_redirects=True) as answer, partial.open("wb") as out:
+            with self._http.stream("GET", path, follow_redirects=True) as answer:
                 if answer.is_error:
                     answer.read()
                     _raise_problem(answer)
-                for chunk in answer.iter_bytes(CHUNK_BYTES):
-                    digest.update(chunk)
-                    out.write(chunk)
+                with partial.open("wb") as out:
+                    for chunk in answer.iter_bytes(CHUNK_BYTES):
+                        digest.update(chunk)
+                        out.write(chunk)
         except httpx2.HTTPError as error:
+            partial.unlink(missing_ok=True)
             raise self._unreachable(error) from None
         partial.replace(target)
         return digest.hexdigest()

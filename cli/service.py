@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -27,14 +28,12 @@ def up(
     generators: Generators = None,
 ) -> None:
     """Run the embedded service (SQLite, a folder, one worker process) until Ctrl-C or SIGTERM."""
-    with running_service(data, port=port, generators=generators) as supervisor:
+    with running_service(data, port=port, generators=generators) as supervisor, suppress(KeyboardInterrupt):
         console.print(
             f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it"
         )
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            console.print("stopping; the running step is handed over")
+        threading.Event().wait()
+    console.print("stopped; a step that was running goes on at the next start")
 
 
 def api(

@@ -1,0 +1,95 @@
+"""The commands against a served API: what a person sees, what a script reads, what an error says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cli.client import Client, CliError
+from cli.demo import read_pack, spread
+from service.bootstrap import Factory
+from tests import factories
+from tests.path.journey import annotated_zip, pool_zip
+
+
+def run(*arguments: str, url: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **({"LABEL_FACTORY_URL": url} if url else {})}
+    command = [sys.executable, "-m", "cli.app", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_a_pool_and_an_annotation_set_are_uploaded(url: str, tmp_path: Path) -> None:
+    (tmp_path / "pool.zip").write_bytes(pool_zip(range(4)))
+    (tmp_path / "few.zip").write_bytes(annotated_zip(range(3)))
+    pool = json.loads(run("pools", "create", "discs", str(tmp_path / "pool.zip"), "--json", url=url).stdout)
+    assert (pool["state"], pool["num_images"]) == ("sealed", 4)
+    few = json.loads(
+        run("annotations", "create", "few", str(tmp_path / "few.zip"), "--first", "2", "--json", url=url).stdout
+    )
+    assert few["num_images"] == 2
+    assert few["id"] in run("annotations", "list", url=url).stdout
+
+
+def test_a_refused_upload_says_what_and_where(url: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.zip").write_bytes(annotated_zip(range(3))[:-30])
+    answer = run("annotations", "create", "few", str(tmp_path / "broken.zip"), url=url)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: 422")
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_job_that_names_a_missing_generator_is_refused(url: str, factory: Factory, tmp_path: Path) -> None:
+    with factory.work() as work:
+        annotation_set_id = factories.make_annotation_set(work).id
+    spec = {"kind": "label", "annotation_set_id": annotation_set_id, "generator": "missing"}
+    (tmp_path / "job.json").write_text(json.dumps(spec))
+    answer = run("jobs", "submit", str(tmp_path / "job.json"), url=url)
+    assert answer.returncode == 1
+    assert "generator" in answer.stderr
+
+
+def test_no_service_is_one_clear_line() -> None:
+    answer = run("jobs", "list", url="http://127.0.0.1:9")
+    assert answer.returncode == 1
+    assert "label-factory up" in answer.stderr.replace("\n", " ")
+
+
+def test_a_download_that_fails_leaves_no_file(url: str, tmp_path: Path) -> None:
+    with pytest.raises(CliError, match="404"):
+        Client(url).download("/v1/datasets/ds_none/manifest", tmp_path / "out" / "manifest.json")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_up_starts_a_service_and_ends_it_on_sigterm(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cli.app", "up", "--data", str(tmp_path / "data"), "--port", "18765"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline()
+        log = tmp_path / "data" / "logs" / "worker.log"
+        deadline = time.monotonic() + 60
+        while "worker is up" not in log.read_text():
+            assert time.monotonic() < deadline, "the worker did not start"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert "http://127.0.0.1:" in address
+    assert "worker ends" in log.read_text()
+
+
+def test_a_pack_without_what_the_demo_needs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match=r"pack\.json"):
+        read_pack(tmp_path, None)
+    assert read_pack(Path("examples/portraits"), None).generator is not None
+
+
+def test_spread() -> None:
+    assert spread([0.5]) == "0.500"
+    assert spread([0.5, 0.6]) == "0.550 ±0.071"
+    assert spread([None]) == "-"
