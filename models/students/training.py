@@ -64,7 +64,7 @@ def train_student(
     stop: Stop | None = None,
     checkpoint_path: Path | None = None,
 ) -> dict[str, Any]:
-    """Distil and fine-tune in place; returns `{steps, seconds, augment, curves: {distil, finetune}}`.
+    """Distil and fine-tune in place; returns `{steps, seconds, augment, curves: {distil, finetune}}` (no finetune without steps for it).
 
     `weights` are the dataset images' sampling weights. With a checkpoint path the run resumes in the phase it was in.
     """
@@ -80,23 +80,25 @@ def train_student(
         device=device,
     )
     share = config.steps / max(1, config.total_steps)
-    phases: list[tuple[FitConfig, Batches, float]] = [
-        (_fit_config(config, config.steps, share, config.learning_rate), pool, config.temperature),
-        (_fit_config(config, config.finetune_steps, 1 - share, config.finetune_learning_rate), few, 1.0),
-    ]
-    results: list[FitResult] = []
+    phases: dict[str, tuple[FitConfig, Batches, float]] = {
+        "distil": (_fit_config(config, config.steps, share, config.learning_rate), pool, config.temperature)
+    }
+    if config.finetune_steps > 0:
+        finetune = _fit_config(config, config.finetune_steps, 1 - share, config.finetune_learning_rate)
+        phases["finetune"] = (finetune, few, 1.0)
+    results: dict[str, FitResult] = {}
     done = 0
-    for index, (fit_config, batches, temperature) in enumerate(phases):
+    for index, (phase, (fit_config, batches, temperature)) in enumerate(phases.items()):
         objective = SegmentationObjective(
             student, student_logits, temperature=temperature, dice_weight=config.dice_weight
         )
         path = None if checkpoint_path is None else checkpoint_path.with_suffix(f".{index}.safetensors")
         report = None if progress is None else _shifted(progress, done, config.total_steps)
-        results.append(
-            fit(objective, batches, fit_config, device=device, progress=report, stop=stop, checkpoint_path=path)
+        results[phase] = fit(
+            objective, batches, fit_config, device=device, progress=report, stop=stop, checkpoint_path=path
         )
-        done += results[-1].steps
-    return _summary(augment, {"distil": results[0], "finetune": results[1]})
+        done += results[phase].steps
+    return _summary(augment, results)
 
 
 def train_baseline(

@@ -64,3 +64,12 @@ def test_an_interrupted_student_ends_as_an_uninterrupted_one(tmp_path: Path) -> 
     train_student(resumed, dataset, examples, STUFF, config, device=CPU, checkpoint_path=path)
     for name, value in whole.state_dict().items():
         assert torch.allclose(value.float(), resumed.state_dict()[name].float(), atol=1e-4), name
+
+
+@pytest.mark.parametrize("budget", [{"steps": 3}, {"seconds": 0.5}])
+def test_without_a_fine_tune_there_is_one_phase(budget: dict[str, float]) -> None:
+    config = StudentTrainConfig(**{"finetune_steps": 0, "batch_size": 2, **budget})
+    student = build_student("segformer_nano", STUFF, (32, 32))
+    training = train_student(student, soft_dataset(disc_examples(4)), disc_examples(2), STUFF, config, device=CPU)
+    assert list(training["curves"]) == ["distil"]
+    assert training["steps"] > 0
