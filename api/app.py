@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from api import errors, health, metrics
 from api.dashboard import router as dashboard
+from api.head_requests import HeadRequests
 from api.request_log import RequestLog
 from api.security_headers import SecurityHeaders
 from api.uploads import UPLOAD_THREADS
@@ -20,6 +21,7 @@ DESCRIPTION = """\
 A few annotated images in; a large labelled dataset and a small deployable network out.
 
 Errors are RFC 9457 problems that list every place; lists answer `{items, next_cursor}`; uploads are raw zip bodies.
+HEAD is answered wherever GET is, with the same headers.
 """
 TAGS = [
     {"name": "generators", "description": "Image generators that jobs draw on"},
@@ -60,6 +62,7 @@ def create_app(factory: Factory) -> FastAPI:
     app.include_router(metrics.make_router(registry, factory))
     app.include_router(v1)
     app.include_router(dashboard)
+    app.add_middleware(HeadRequests)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, metrics=metrics.HttpMetrics(registry))
     return app

@@ -12,6 +12,7 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
 from api.errors import problem_response
+from api.head_requests import wants_headers_only
 from service.storage import ObjectStorage
 
 #: Objects never change under their key, so whoever has one may keep it.
@@ -43,12 +44,13 @@ def download(request: Request, storage: ObjectStorage, item: Download) -> Respon
     num_bytes = storage.size(item.key)
     # A key carries its writer's token and its object never changes: its hash is as good a tag as the content's.
     etag = quoted_etag(item.sha256 or hashlib.sha256(item.key.encode()).hexdigest())
-    headers = _headers(item, etag)
+    headers = _headers(item, etag) | {"Content-Length": str(num_bytes)}
     if matches(request, etag):
         return not_modified(headers)
+    if wants_headers_only(request):  # of the whole file: ranges are GET's alone (RFC 9110, section 14.2)
+        return Response(None, 200, headers, item.media_type)
     span = _requested_span(request, etag, num_bytes)
     if span is None:
-        headers["Content-Length"] = str(num_bytes)
         return StreamingResponse(storage.get_stream(item.key), 200, headers, item.media_type)
     start, end = span
     if start >= num_bytes:

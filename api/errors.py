@@ -142,12 +142,12 @@ def _http_error(request: Request, error: HTTPException) -> JSONResponse:
         detail = f"There is nothing at {request.scope['path']}."
     elif error.status_code == 405:
         detail = f"{request.method} is not possible at {request.scope['path']}."
-        headers |= _allowed(request)
+        headers["allow"] = _allowed(request, headers.get("allow", ""))
     return problem_response(request, error.status_code, detail, headers=headers)
 
 
-def _allowed(request: Request) -> dict[str, str]:
-    """All methods of this address; the framework names only those of the route it saw first."""
+def _allowed(request: Request, of_first_route: str) -> str:
+    """All methods of this address; the framework names only those of the route it saw first, and never HEAD."""
     path = getattr(request.scope.get("route"), "path", "")
-    methods = request.app.openapi()["paths"].get(path)
-    return {"allow": ", ".join(sorted(method.upper() for method in methods))} if methods else {}
+    methods = {method.upper() for method in request.app.openapi()["paths"].get(path, of_first_route.split(", "))}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))

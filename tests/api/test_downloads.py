@@ -93,6 +93,29 @@ def test_if_range_resumes_only_the_same_file(client: TestClient, url: str, condi
     assert client.get(url, headers={"range": "bytes=0-9", "if-range": condition}).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"), [({}, 200), ({"range": "bytes=5-9"}, 200), ({"if-none-match": "*"}, 304)]
+)
+def test_head_has_the_headers_of_the_whole_file_and_reads_nothing(
+    client: TestClient,
+    factory: Factory,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    """Ranges are GET's alone (RFC 9110, section 14.2)."""
+    expected = client.get(url, headers={name: headers[name] for name in headers if name != "range"}).headers
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the object was opened")
+
+    monkeypatch.setattr(factory.storage, "get_stream", refuse)
+    answer = client.head(url, headers=headers)
+    assert (answer.status_code, answer.content) == (status, b"")
+    assert {**answer.headers, "x-request-id": ""} == {**expected, "x-request-id": ""}
+
+
 def test_an_object_that_is_gone_is_404(client: TestClient, factory: Factory, url: str) -> None:
     with factory.read() as work:
         row = students.get(work, url.split("/")[3])

@@ -50,8 +50,9 @@ def test_each_is_a_problem(client: TestClient, method: str, path: str, status: i
 
 
 def test_405_names_every_method_of_the_address(client: TestClient) -> None:
-    assert client.delete("/v1/jobs").headers["allow"] == "GET, POST"
-    assert client.put("/v1/jobs/job_x").headers["allow"] == "GET"
+    assert client.delete("/v1/jobs").headers["allow"] == "GET, HEAD, POST"
+    assert client.put("/v1/jobs/job_x").headers["allow"] == "GET, HEAD"
+    assert client.post("/jobs").headers["allow"] == "GET, HEAD"
 
 
 def test_a_crash_tells_nothing_of_its_inside(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
