@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from service.formats.annotated_images import IGNORE, AnnotatedImage, AnnotationUpload, LabelClass
 from service.formats.annotated_images import Instances_HW as Instances
@@ -82,6 +81,9 @@ class _Plan:
 
 def connected_instances(label_HW: NDArray[np.uint8], things: Sequence[int]) -> Instances:
     """Each 8-connected patch of a thing class is an instance, numbered from 1. Raises `FileProblem` beyond 65,535."""
+    # A sixth of the API's start, and only masks without instance ids ever need it.
+    from scipy import ndimage  # noqa: PLC0415
+
     ids = np.zeros(label_HW.shape, np.int64)
     total = 0
     for thing in things:
