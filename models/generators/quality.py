@@ -1,9 +1,10 @@
 """How near samples are to real images, and whether they merely replay them.
 
-Axes: B batch, C channel, H height, W width, D feature dimension. Images are float in [-1, 1], BCHW.
+Axes: B batch, C channel, H height, W width, D feature dimension. Images are BCHW, float in [-1, 1] or uint8.
 Distances between sets use `fixed_features`, whose network was never trained: see there what its numbers compare with.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -15,6 +16,8 @@ from models.generators.symmetry import Symmetry, mirror_images
 
 COMPARED_SIDE = 32
 """Nearest neighbours are compared at this height; finer detail differs in any copy."""
+CHUNK_IMAGES = 256
+"""So many images of a pool are floats at a time; as bytes they take a quarter of the memory."""
 
 
 def nearest_distances(images_BCHW: Tensor, others_BCHW: Tensor, symmetry: Symmetry) -> Tensor:
@@ -22,11 +25,25 @@ def nearest_distances(images_BCHW: Tensor, others_BCHW: Tensor, symmetry: Symmet
     size = (COMPARED_SIDE, max(1, round(COMPARED_SIDE * images_BCHW.shape[3] / images_BCHW.shape[2])))
 
     def small(x_BCHW: Tensor) -> Tensor:
-        return interpolate(x_BCHW, size=size, mode="area").flatten(1)
+        return interpolate(x_BCHW, size=size, mode="area")
 
-    others_BD = small(others_BCHW)
-    nearest = [torch.cdist(small(m_BCHW), others_BD).amin(1) for m_BCHW in mirror_images(images_BCHW, symmetry)]
-    return torch.stack(nearest).amin(0) / others_BD.shape[1] ** 0.5
+    images_BD = torch.cat([small(chunk_BCHW).flatten(1) for chunk_BCHW in _float_chunks(images_BCHW)])
+    nearest_B = images_BD.new_full((len(images_BD),), torch.inf)
+    for chunk_BCHW in _float_chunks(others_BCHW):
+        for mirror_BCHW in mirror_images(small(chunk_BCHW), symmetry):
+            nearest_B = torch.minimum(nearest_B, torch.cdist(images_BD, mirror_BCHW.flatten(1)).amin(1))
+    return nearest_B / images_BD.shape[1] ** 0.5
+
+
+def _features(images_BCHW: Tensor) -> Tensor:
+    """Fixed features BD of all images."""
+    return torch.cat([fixed_features(chunk_BCHW) for chunk_BCHW in _float_chunks(images_BCHW)])
+
+
+def _float_chunks(images_BCHW: Tensor) -> Iterator[Tensor]:
+    """Images as floats in [-1, 1], a chunk at a time; uint8 is taken as 0 to 255, floats as they are."""
+    for chunk_BCHW in images_BCHW.split(CHUNK_IMAGES):
+        yield chunk_BCHW.float() / 127.5 - 1 if chunk_BCHW.dtype == torch.uint8 else chunk_BCHW
 
 
 @dataclass(frozen=True)
@@ -56,13 +73,13 @@ class QualityReport:
 
 @torch.no_grad()
 def assess(samples_BCHW: Tensor, train_BCHW: Tensor, holdout_BCHW: Tensor, symmetry: Symmetry) -> QualityReport:
-    """Compares samples with training and held-out images, all in [-1, 1]; needs two or more of each."""
-    features_BD = fixed_features(holdout_BCHW)
+    """Compares samples with training and held-out images; needs two or more of each. Pools are best left as uint8."""
+    features_BD = _features(holdout_BCHW)
     samples_B = nearest_distances(samples_BCHW, train_BCHW, symmetry)
     holdout_B = nearest_distances(holdout_BCHW, train_BCHW, symmetry)
     return QualityReport(
-        kernel_distance=kernel_distance(features_BD, fixed_features(samples_BCHW)),
-        kernel_distance_of_real=kernel_distance(features_BD, fixed_features(train_BCHW)),
+        kernel_distance=kernel_distance(features_BD, _features(samples_BCHW)),
+        kernel_distance_of_real=kernel_distance(features_BD, _features(train_BCHW)),
         nearest_median=float(samples_B.median()),
         nearest_median_of_real=float(holdout_B.median()),
         nearest_low=float(samples_B.quantile(0.01)),

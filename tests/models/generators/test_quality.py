@@ -1,8 +1,14 @@
 """Distances between sets of images, copies, and symmetries of a pool."""
 
+from dataclasses import asdict
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.generators import quality
 from models.generators.fixed_features import fixed_features, kernel_distance
 from models.generators.quality import assess, nearest_distances
 from models.generators.symmetry import Symmetry, find_symmetry, mirror_images, mirrored
@@ -45,6 +51,39 @@ def test_the_report_puts_samples_beside_real_images() -> None:
     report = assess(smooth_noise(40, 1)[:20], smooth_noise(40, 1), smooth_noise(20, 2), Symmetry())
     assert report.nearest_median < 1e-3 < report.nearest_median_of_real
     assert report.as_json()["samples"] == 20
+
+
+def test_a_pool_of_bytes_is_measured_like_its_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_BCHW, holdout_BCHW, samples_BCHW = lit_from_above(50, 1), lit_from_above(20, 2), smooth_noise(30, 3)
+    symmetry = Symmetry(vertical=True, diagonal=True)
+    floats = assess(samples_BCHW, train_BCHW.float() / 127.5 - 1, holdout_BCHW.float() / 127.5 - 1, symmetry)
+    monkeypatch.setattr(quality, "CHUNK_IMAGES", 7)
+    report = assess(samples_BCHW, train_BCHW, holdout_BCHW, symmetry)
+    assert numbers(report) == pytest.approx(numbers(floats), rel=1e-4, abs=1e-5)
+
+
+def numbers(report: quality.QualityReport) -> dict[str, float]:
+    return {name: value for name, value in asdict(report).items() if name != "features"}
+
+
+class MostImages(TorchDispatchMode):
+    """Remembers the most images that were ever floats at once."""
+
+    seen = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.is_floating_point() and made.shape[1:] == (3, 16, 16):
+            self.seen = max(self.seen, len(made))
+        return made
+
+
+def test_a_pool_is_never_floats_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "CHUNK_IMAGES", 7)
+    samples_BCHW, train_BCHW, holdout_BCHW = smooth_noise(3, 3), lit_from_above(50, 1), lit_from_above(20, 2)
+    with MostImages() as floats:
+        assess(samples_BCHW, train_BCHW, holdout_BCHW, Symmetry())
+    assert floats.seen == 7
 
 
 def test_symmetries_are_found_from_the_pool() -> None:
