@@ -11,7 +11,7 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from api.errors import problem_response
+from api.errors import problem_response, problems
 from api.head_requests import wants_headers_only
 from service.storage import ObjectStorage
 
@@ -110,11 +110,12 @@ def _requested_span(request: Request, etag: str, num_bytes: int) -> tuple[int, i
     return int(first), min(int(last), num_bytes - 1) if last else num_bytes - 1
 
 
-def file_responses(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says about a download."""
+def file_responses(media_type: str, description: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a download; `statuses` are problems beyond those that every download may answer."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     return {
         200: {"description": description, "content": content},
         206: {"description": "The range that was asked for", "content": content},
         304: {"description": "The client has it already"},
+        **problems(404, 416, 422, *statuses),
     }

@@ -130,7 +130,7 @@ def get_annotation_set(work: ReadDep, set_id: IdPath) -> AnnotationSetAnswer:
     operation_id="get_annotation_image",
     summary="One image, its labels laid over it",
     response_class=Response,
-    responses=PICTURE | problems(404, 422),
+    responses=PICTURE,
 )
 def get_annotation_image(request: Request, work: ReadDep, set_id: IdPath, index: IndexPath, view: ViewDep) -> Response:
     """Read by its byte range alone."""

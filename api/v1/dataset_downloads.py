@@ -50,7 +50,7 @@ def list_dataset_exports(work: ReadDep, dataset_id: IdPath) -> Page[DatasetExpor
     operation_id="download_coco",
     summary="The COCO zip",
     response_class=Response,
-    responses=file_responses("application/zip", "The zip") | problems(404, 416, 422),
+    responses=file_responses("application/zip", "The zip"),
 )
 def download_coco(request: Request, work: ReadDep, dataset_id: IdPath) -> Response:
     """Images, `annotations.json` with compressed RLE, label maps, and the validator's report."""
@@ -63,8 +63,7 @@ def download_coco(request: Request, work: ReadDep, dataset_id: IdPath) -> Respon
     operation_id="download_manifest",
     summary="The manifest",
     response_class=Response,
-    responses=file_responses("application/json", "Shards with digests, card, statistics")
-    | problems(404, 409, 416, 422),
+    responses=file_responses("application/json", "Shards with digests, card, statistics", 409),
 )
 def download_manifest(request: Request, work: ReadDep, dataset_id: IdPath) -> Response:
     """Written when the dataset is sealed; 409 before."""
@@ -87,7 +86,7 @@ def list_dataset_shards(work: ReadDep, dataset_id: IdPath) -> Page[DatasetShardA
     operation_id="download_shard",
     summary="One shard",
     response_class=Response,
-    responses=file_responses("application/x-tar", "The WebDataset tar") | problems(404, 416, 422),
+    responses=file_responses("application/x-tar", "The WebDataset tar"),
 )
 def download_shard(request: Request, work: ReadDep, dataset_id: IdPath, index: IndexPath) -> Response:
     """Image, label map, instance map, soft label and metadata of every sample."""

@@ -107,7 +107,7 @@ def list_dataset_images(
     operation_id="get_dataset_image",
     summary="One image, its labels laid over it",
     response_class=Response,
-    responses=PICTURE | problems(404, 422),
+    responses=PICTURE,
 )
 def get_dataset_image(request: Request, work: ReadDep, dataset_id: IdPath, index: IndexPath, view: ViewDep) -> Response:
     """Read from its shard by byte range alone."""

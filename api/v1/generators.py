@@ -71,7 +71,7 @@ def get_generator(work: ReadDep, generator_id: IdPath) -> GeneratorAnswer:
     operation_id="get_generator_samples",
     summary="A sheet of its samples",
     response_class=Response,
-    responses=file_responses("image/png", "The sample sheet") | problems(404, 409, 416, 422),
+    responses=file_responses("image/png", "The sample sheet", 409),
 )
 def get_generator_samples(request: Request, work: ReadDep, generator_id: IdPath) -> Response:
     """As its training left it; 409 while it trains."""
@@ -85,7 +85,7 @@ def get_generator_samples(request: Request, work: ReadDep, generator_id: IdPath)
     operation_id="download_generator_archive",
     summary="All files in one zip",
     response_class=Response,
-    responses=file_responses("application/zip", "The zip") | problems(404, 409, 416, 422),
+    responses=file_responses("application/zip", "The zip", 409),
 )
 def download_generator_archive(request: Request, work: ReadDep, generator_id: IdPath) -> Response:
     """The diffusers directory with its card; unpacked into the operator's folder, it is registered at the next start."""

@@ -92,7 +92,7 @@ def _read(factory: Factory, job_id: str, last_id: int) -> tuple[list[EventAnswer
     operation_id="get_job_sample",
     summary="The picture of a `sample` event",
     response_class=Response,
-    responses=file_responses("image/png", "The picture") | problems(404, 416, 422),
+    responses=file_responses("image/png", "The picture"),
 )
 def get_job_sample(request: Request, work: ReadDep, job_id: IdPath, event_id: EventId) -> Response:
     """A sheet of samples, as the step left it."""

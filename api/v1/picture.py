@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request, Response
 
 from api.downloads import IMMUTABLE, matches, not_modified, quoted_etag
+from api.errors import problems
 from service.previews import View
 
 PICTURE: dict[int | str, dict[str, Any]] = {
@@ -14,7 +15,9 @@ PICTURE: dict[int | str, dict[str, Any]] = {
         "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
     },
     304: {"description": "The client has it already"},
+    **problems(404, 422),
 }
+"""The `responses=` of a picture."""
 
 
 def _view(

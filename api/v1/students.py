@@ -84,7 +84,7 @@ def get_student(work: ReadDep, student_id: IdPath) -> StudentAnswer:
     operation_id="download_student_file",
     summary="One file of the student's directory",
     response_class=Response,
-    responses=file_responses("application/octet-stream", "The file") | problems(404, 416, 422),
+    responses=file_responses("application/octet-stream", "The file"),
 )
 def download_student_file(request: Request, work: ReadDep, student_id: IdPath, name: FileName) -> Response:
     """Ranges, entity tags and a digest, as for every download."""
@@ -97,7 +97,7 @@ def download_student_file(request: Request, work: ReadDep, student_id: IdPath, n
     operation_id="download_student_archive",
     summary="All files in one zip",
     response_class=Response,
-    responses=file_responses("application/zip", "The zip") | problems(404, 416, 422),
+    responses=file_responses("application/zip", "The zip"),
 )
 def download_student_archive(request: Request, work: ReadDep, student_id: IdPath) -> Response:
     """Unpack it and load it with `AutoModelForSemanticSegmentation.from_pretrained`."""
