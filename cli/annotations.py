@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.options import DEFAULT_URL, AsJson, Limit, Url
+from cli.listing import add_list, add_show
+from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import show
 
 app = typer.Typer(no_args_is_help=True, help="A few images with labels.")
@@ -31,7 +32,5 @@ def create(
     show(Client(url).upload("/v1/annotation-sets", archive, **query), as_json=as_json, columns=COLUMNS)
 
 
-@app.command("list")
-def list_annotations(url: Url = DEFAULT_URL, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List the annotation sets, newest first."""
-    show(Client(url).items("/v1/annotation-sets", limit=limit), as_json=as_json, columns=COLUMNS)
+add_list(app, "annotation set", "/v1/annotation-sets", COLUMNS)
+add_show(app, "annotation set", "/v1/annotation-sets", (*COLUMNS, "classes"))

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from cli import annotations, datasets, demo, generators, jobs, pools, service, students
+from cli import annotations, datasets, demo, generators, jobs, pools, reports, service, students
 from cli.client import CliError
 from cli.output import console
 
@@ -20,6 +20,7 @@ app.add_typer(generators.app, name="generators")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(students.app, name="students")
+app.add_typer(reports.app, name="reports")
 app.command("demo")(demo.demo)
 app.command("up")(service.up)
 app.command("api")(service.api)

@@ -1,8 +1,10 @@
 """The REST API as the command line sees it: one client, one error, streamed both ways."""
 
+import base64
 import hashlib
-import json
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +25,8 @@ class Client:
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 60.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise CliError(f"{url}: not an address of a service; it begins with http:// or https://")
         self.url = url.rstrip("/")
         # Validation of a large upload happens inside its request, hence the long read timeout.
         timeout = httpx2.Timeout(timeout_seconds, read=600.0)
@@ -57,40 +61,31 @@ class Client:
             return self._json("POST", path, params=_present(query), content=body, headers=headers)
 
     def download(self, path: str, target: Path) -> str:
-        """Stream a file to `target` (written whole or not at all) and return its sha256 in hex."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+        """Stream a file to `target` (whole and as it was stored, or not at all) and return its sha256 in hex."""
         partial = target.with_name(target.name + ".part")
-        digest = hashlib.sha256()
         try:
-            with self._http.stream("GET", path, follow_redirects=True) as answer:
+            with _writing(target), self._http.stream("GET", path, follow_redirects=True) as answer:
                 if answer.is_error:
                     answer.read()
                     _raise_problem(answer)
-                with partial.open("wb") as out:
-                    for chunk in answer.iter_bytes(CHUNK_BYTES):
-                        digest.update(chunk)
-                        out.write(chunk)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                digest = _write(answer, partial)
+                partial.replace(target)
         except httpx2.HTTPError as error:
-            partial.unlink(missing_ok=True)
             raise self._unreachable(error) from None
-        partial.replace(target)
-        return digest.hexdigest()
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+        return digest.hex()
 
-    def events(self, path: str, last_event_id: str | None = None) -> Iterator[tuple[str, str, Json]]:
-        """Server-sent events as (id, type, data); ends when the service ends the stream."""
-        headers = {"accept": "text/event-stream"} | ({"last-event-id": last_event_id} if last_event_id else {})
-        with self._http.stream("GET", path, headers=headers, timeout=httpx2.Timeout(30.0, read=60.0)) as answer:
-            if answer.is_error:
-                answer.read()
-                _raise_problem(answer)
-            fields: dict[str, str] = {}
-            for line in answer.iter_lines():
-                if line and not line.startswith(":"):
-                    name, _, value = line.partition(":")
-                    fields[name] = fields.get(name, "") + value.removeprefix(" ")
-                elif not line and "data" in fields:
-                    yield fields.get("id", ""), fields.get("event", "message"), json.loads(fields["data"])
-                    fields = {}
+    def download_folder(self, path: str, folder: Path) -> Path:
+        """Download a zip and unpack it into `folder`, which is made where it is missing."""
+        packed = folder / ".download.zip"
+        self.download(path, packed)
+        with _writing(folder), zipfile.ZipFile(packed) as archive:
+            archive.extractall(folder)
+        packed.unlink()
+        return folder
 
     def is_ready(self) -> bool:
         """Whether the service answers its readiness probe."""
@@ -106,13 +101,40 @@ class Client:
             raise self._unreachable(error) from None
         if answer.is_error:
             _raise_problem(answer)
-        document: Json = answer.json() if answer.content else {}
+        try:
+            document: Json = answer.json() if answer.content else {}
+        except ValueError:
+            raise CliError(f"{self.url}: something answers there that is no Label Factory; check --url") from None
         return document
 
     def _unreachable(self, error: httpx2.HTTPError) -> CliError:
         return CliError(
             f"{self.url} does not answer ({type(error).__name__}: {error}); start it with `label-factory up`"
         )
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise CliError(
+            f"{error.filename or place}: {error.strerror or error}; make room or choose another --out"
+        ) from None
+
+
+def _write(answer: httpx2.Response, target: Path) -> bytes:
+    """Write the body and return its sha256; raises `CliError` when the service names another in `Repr-Digest`."""
+    digest = hashlib.sha256()
+    with target.open("wb") as out:
+        for chunk in answer.iter_bytes(CHUNK_BYTES):
+            digest.update(chunk)
+            out.write(chunk)
+    found = base64.b64encode(digest.digest()).decode()
+    if answer.headers.get("repr-digest", f"sha-256=:{found}:") != f"sha-256=:{found}:":
+        raise CliError(f"{target.stem}: what came has not the sha256 that the service names; download it again")
+    return digest.digest()
 
 
 def _present(query: dict[str, Any]) -> dict[str, Any]:
@@ -126,8 +148,10 @@ def _raise_problem(answer: httpx2.Response) -> NoReturn:
     except ValueError:
         problem = {}
     title = problem.get("title") or answer.reason_phrase
-    line = f"{answer.status_code} {title}: {problem.get('detail') or answer.request.url.path}"
+    detail = problem.get("detail") or answer.request.url.path
     errors = problem.get("errors") or []
     places = [f"{error.get('place', '?')}: {error.get('message', '')}" for error in errors[:5]]
     more = [f"... and {len(errors) - 5} more"] if len(errors) > 5 else []
-    raise CliError("; ".join([line, *places, *more]))
+    if places:
+        detail = f"{detail.removesuffix('.')}: {'; '.join([*places, *more])}"
+    raise CliError(f"{answer.status_code} {title}: {detail}")

@@ -6,27 +6,24 @@ from typing import Annotated
 import typer
 
 from cli.client import Client, CliError
-from cli.options import DEFAULT_URL, AsJson, Limit, Url
-from cli.output import console, show
+from cli.listing import add_list, add_show
+from cli.options import DEFAULT_URL, Url
+from cli.output import console
 
 app = typer.Typer(no_args_is_help=True, help="Labelled images that a job made.")
 COLUMNS = ("id", "name", "state", "num_images", "num_kept", "created_at")
-
-
-@app.command("list")
-def list_datasets(url: Url = DEFAULT_URL, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List the datasets, newest first."""
-    show(Client(url).items("/v1/datasets", limit=limit), as_json=as_json, columns=COLUMNS)
+add_list(app, "dataset", "/v1/datasets", COLUMNS)
+add_show(app, "dataset", "/v1/datasets", (*COLUMNS, "image_height", "image_width", "classes", "job_id"))
 
 
 @app.command()
 def download(
-    dataset_id: str,
-    out: Annotated[Path, typer.Option(help="Where to put the files.")] = Path(),
+    dataset_id: Annotated[str, typer.Argument(metavar="id", help="The dataset's id.")],
+    out: Annotated[Path, typer.Option(help="The folder to put the files in; made where it is missing.")] = Path(),
     shards: Annotated[bool, typer.Option(help="Also the WebDataset shards, soft labels included.")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Download the COCO zip (and the shards) and check them against the manifest's sha256."""
+    """Download the COCO zip (and the shards), checked against the sha256 that the service keeps."""
     for path in download_dataset(Client(url), dataset_id, out, shards=shards):
         console.print(str(path), markup=False)
 

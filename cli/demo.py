@@ -1,7 +1,6 @@
 """`label-factory demo`: the whole path on a pack, as a user would walk it, by REST."""
 
 import json
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ import typer
 
 from cli.client import Client, CliError, Json
 from cli.datasets import download_dataset
-from cli.output import console, rows_table
-from cli.students import download_student
+from cli.output import console
+from cli.reports import report_table
 from cli.supervisor import running_service
 from cli.watch import watch
 
@@ -130,7 +129,7 @@ def generator_for(client: Client, pack: Pack, pool_id: str | None, minutes: floa
 def take_home(client: Client, job: Json, out: Path, test_zip: Path, report: Json) -> None:
     """Download the dataset and the student, and check both outside the service."""
     coco, *shards = download_dataset(client, job["result"]["dataset_id"], out, shards=True)
-    student = download_student(client, job["result"]["student_id"], out / "student")
+    student = client.download_folder(f"/v1/students/{job['result']['student_id']}/archive", out / "student")
     (out / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     found = verify("coco.py", coco, *shards)
     console.print(
@@ -155,26 +154,8 @@ def verify(script: str, *arguments: Path | str) -> Json:
 
 
 def print_report(pack: Pack, labels: int, reports: list[Json]) -> None:
-    """The report as a table: one row per way, mean and (with several seeds) standard deviation."""
-    rows = []
-    for row in reports[0]["rows"]:
-        same = [next(r for r in report["rows"] if r["name"] == row["name"]) for report in reports]
-        cells = {"held-out images": row["title"], "mIoU": spread([r["miou"] for r in same])}
-        if row.get("ap50") is not None:
-            cells |= {"AP50": spread([r["ap50"] for r in same]), "AP": spread([r["ap"] for r in same])}
-        for name in row["per_class_iou"]:
-            cells[name] = spread([r["per_class_iou"][name] for r in same])
-        rows.append(cells)
+    """The numbers of all seeds in one table, then each report's sentence."""
     title = f"\n{pack.name}: {labels} annotated images, {len(reports)} seed{'s' if len(reports) > 1 else ''}"
-    console.print(rows_table(rows, list(rows[0]), title=title))
+    console.print(report_table(reports, title=title))
     for report in reports:
         console.print(report["verdict"])
-
-
-def spread(values: list[float | None]) -> str:
-    """`0.612` for one value, `0.612 ±0.010` (sample standard deviation) for several, `-` where a class is absent."""
-    present = [value for value in values if value is not None]
-    if not present:
-        return "-"
-    mean = f"{statistics.fmean(present):.3f}"
-    return mean if len(present) == 1 else f"{mean} ±{statistics.stdev(present):.3f}"

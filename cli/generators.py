@@ -1,24 +1,20 @@
 """`label-factory generators`: what draws the images and whose features are read."""
 
-import zipfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.client import Client
-from cli.options import DEFAULT_URL, AsJson, Limit, Url
+from cli.listing import add_list, add_show
+from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import console, show
 from cli.watch import watch
 
 app = typer.Typer(no_args_is_help=True, help="Image generators.")
 COLUMNS = ("id", "name", "state", "family", "image_height", "image_width", "num_parameters", "created_at")
-
-
-@app.command("list")
-def list_generators(url: Url = DEFAULT_URL, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List the generators, newest first."""
-    show(Client(url).items("/v1/generators", limit=limit), as_json=as_json, columns=COLUMNS)
+add_list(app, "generator", "/v1/generators", COLUMNS)
+add_show(app, "generator", "/v1/generators", (*COLUMNS, "digest", "job_id"))
 
 
 @app.command()
@@ -40,16 +36,11 @@ def train(
 @app.command()
 def download(
     generator: Annotated[str, typer.Argument(help="Id or name of a generator that was trained here.")],
-    out: Annotated[Path, typer.Option(help="The folder to make; empty: the generator's name.")] = Path(),
+    out: Annotated[Path | None, typer.Option(help="The folder to make; left out: the generator's name.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Download a trained generator: a diffusers directory with its card, ready for another service's folder."""
     client = Client(url)
     row = client.get(f"/v1/generators/{generator}")
-    folder = out if out != Path() else Path(row["name"])
-    archive_path = folder.with_name(folder.name + ".zip")
-    client.download(f"/v1/generators/{row['id']}/archive", archive_path)
-    with zipfile.ZipFile(archive_path) as archive:
-        archive.extractall(folder)
-    archive_path.unlink()
+    folder = client.download_folder(f"/v1/generators/{row['id']}/archive", out or Path(row["name"]))
     console.print(str(folder), markup=False)

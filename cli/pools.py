@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.options import DEFAULT_URL, AsJson, Limit, Url
+from cli.listing import add_list, add_show
+from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import show
 
 app = typer.Typer(no_args_is_help=True, help="Unlabelled real images.")
@@ -28,7 +29,5 @@ def create(
     show(client.post(f"/v1/image-pools/{pool['id']}:seal"), as_json=as_json, columns=COLUMNS)
 
 
-@app.command("list")
-def list_pools(url: Url = DEFAULT_URL, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List the pools, newest first."""
-    show(Client(url).items("/v1/image-pools", limit=limit), as_json=as_json, columns=COLUMNS)
+add_list(app, "pool", "/v1/image-pools", COLUMNS)
+add_show(app, "pool", "/v1/image-pools", COLUMNS)

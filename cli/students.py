@@ -1,40 +1,27 @@
 """`label-factory students`: distilled networks to take home."""
 
-import zipfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.client import Client
-from cli.options import DEFAULT_URL, AsJson, Limit, Url
-from cli.output import console, show
+from cli.listing import add_list, add_show
+from cli.options import DEFAULT_URL, Url
+from cli.output import console
 
 app = typer.Typer(no_args_is_help=True, help="Distilled networks.")
 COLUMNS = ("id", "name", "architecture", "num_parameters", "dataset_id", "created_at")
-
-
-@app.command("list")
-def list_students(url: Url = DEFAULT_URL, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List the students, newest first."""
-    show(Client(url).items("/v1/students", limit=limit), as_json=as_json, columns=COLUMNS)
+add_list(app, "student", "/v1/students", COLUMNS)
+add_show(app, "student", "/v1/students", (*COLUMNS, "job_id", "classes"))
 
 
 @app.command()
 def download(
-    student_id: str,
-    out: Annotated[Path, typer.Option(help="The folder to make.")] = Path("student"),
+    student_id: Annotated[str, typer.Argument(metavar="id", help="The student's id.")],
+    out: Annotated[Path | None, typer.Option(help="The folder to make; left out: the student's id.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Download the network: a transformers directory with its card, and ONNX."""
-    console.print(str(download_student(Client(url), student_id, out)), markup=False)
-
-
-def download_student(client: Client, student_id: str, out: Path) -> Path:
-    """Fetch and unpack the student's archive into the folder `out`."""
-    archive_path = out.with_name(out.name + ".zip")
-    client.download(f"/v1/students/{student_id}/archive", archive_path)
-    with zipfile.ZipFile(archive_path) as archive:
-        archive.extractall(out)
-    archive_path.unlink()
-    return out
+    folder = Client(url).download_folder(f"/v1/students/{student_id}/archive", out or Path(student_id))
+    console.print(str(folder), markup=False)
