@@ -1,7 +1,7 @@
 """`label-factory annotations`: a few images with labels."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,8 +17,13 @@ COLUMNS = ("id", "name", "kind", "num_images", "image_height", "image_width", "c
 @app.command()
 def create(
     name: str,
-    archive: Annotated[Path, typer.Argument(help="A zip: COCO annotations with images, or index masks with images.")],
-    labels: Annotated[str, typer.Option("--format", help="auto, coco or masks.")] = "auto",
+    archive: Annotated[
+        Path,
+        typer.Argument(
+            help="A zip: COCO annotations with images, or index masks with images.", exists=True, dir_okay=False
+        ),
+    ],
+    labels: Annotated[Literal["auto", "coco", "masks"], typer.Option("--format", help="What the zip holds.")] = "auto",
     classes: Annotated[
         str | None, typer.Option(help="Class names by index, for mask zips without a class list: a,b,c.")
     ] = None,

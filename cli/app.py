@@ -1,18 +1,19 @@
 """`label-factory`: the commands, one file per noun."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from cli import annotations, datasets, demo, generators, jobs, pools, reports, service, students
 from cli.client import CliError
-from cli.output import console
+from cli.output import console, notices
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A few annotated images in, a labelled dataset and a small deployable network out.",
 )
 app.add_typer(pools.app, name="pools")
 app.add_typer(annotations.app, name="annotations")
@@ -28,13 +29,27 @@ app.command("worker")(service.worker)
 app.command("doctor")(service.doctor)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        console.print(version("label-factory"))
+        raise typer.Exit
+
+
+@app.callback()
+def label_factory(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A few annotated images in, a labelled dataset and a small deployable network out."""
+
+
 def main() -> None:
     """Run a command; a failure is one clear line on standard error and exit code 1."""
     try:
         app()
     except CliError as error:
-        console.stderr = True
-        console.print(f"error: {error}", style="red", markup=False)
+        notices.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -62,7 +62,9 @@ def demo(
     data: Annotated[Path, typer.Option(help="The one folder that holds everything.")] = Path("data"),
     labels: Annotated[int, typer.Option(min=2, help="How many annotated images to use.")] = 5,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="How many jobs, with seeds 0, 1, ...")] = 1,
-    generator: Annotated[Path | None, typer.Option(help="A trained generator's directory.")] = None,
+    generator: Annotated[
+        Path | None, typer.Option(help="A trained generator's directory.", exists=True, file_okay=False)
+    ] = None,
     generator_minutes: Annotated[float, typer.Option(min=0.1, help="Training time where there is none.")] = 25.0,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from cli.watch import watch
 
 app = typer.Typer(no_args_is_help=True, help="What the factory was asked for.")
 COLUMNS = ("id", "kind", "name", "state", "created_at", "finished_at")
+State = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
 STEP_COLUMNS = ("kind", "index", "state", "attempt", "seconds", "peak_memory_bytes")
 
 
@@ -24,7 +25,7 @@ def submit(
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Submit a job."""
+    """Submit a job, such as {"kind": "label", "annotation_set_id": "ann_...", "generator": "portraits"}."""
     client = Client(url)
     headers = {"idempotency-key": idempotency_key} if idempotency_key else None
     job = client.post("/v1/jobs", _read_spec(spec), headers=headers)
@@ -35,7 +36,7 @@ def submit(
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
     url: Url = DEFAULT_URL,
     limit: Limit = 50,
     as_json: AsJson = False,

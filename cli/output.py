@@ -9,10 +9,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
-if not console.is_terminal:
-    # A pipe or a log has no width of its own; 80 columns would fold every table.
-    console.width = 160
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(highlight=False, stderr=stderr)
+    if not console.is_terminal:
+        # A pipe or a log has no width of its own; 80 columns would fold every table.
+        console.width = 160
+    return console
+
+
+console = _console()
+#: Progress and errors: what a script that reads the answer must not find in it.
+notices = _console(stderr=True)
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*Z$")
 
 

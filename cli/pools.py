@@ -17,7 +17,7 @@ COLUMNS = ("id", "name", "state", "num_images", "image_height", "image_width", "
 @app.command()
 def create(
     name: str,
-    images: Annotated[list[Path], typer.Argument(help="Zip files with images.")],
+    images: Annotated[list[Path], typer.Argument(help="Zip files with images.", exists=True, dir_okay=False)],
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:

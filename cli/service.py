@@ -18,7 +18,13 @@ from cli.supervisor import running_service
 
 Data = Annotated[Path, typer.Option("--data", help="The one folder that holds all the service has.")]
 Generators = Annotated[
-    Path | None, typer.Option("--generators", help="A folder whose sub-folders are generators that may be registered.")
+    Path | None,
+    typer.Option(
+        "--generators",
+        help="A folder whose sub-folders are generators that may be registered.",
+        exists=True,
+        file_okay=False,
+    ),
 ]
 
 

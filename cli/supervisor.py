@@ -50,7 +50,10 @@ class Supervisor:
     def __init__(self, data: Path, *, port: int, generators: Path | None = None) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log_folder = data / "logs"
-        self._log_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CliError(f"{error.filename}: {error.strerror}; choose another --data") from None
         self._environment = service_environment(data, generators)
         self._commands = {
             "api": [sys.executable, "-m", "api.main", "--host", "127.0.0.1", "--port", str(port)],

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from cli.client import Client, CliError, Json
-from cli.output import console
+from cli.output import notices
 
 TERMINAL = {"succeeded", "failed", "cancelled"}
 #: What each step does, in the words of the person who waits for it.
@@ -35,7 +35,7 @@ class EtaColumn(ProgressColumn):
 
 
 def watch(client: Client, job_id: str, *, poll_seconds: float = 0.5) -> Json:
-    """Show progress until the job ends and return it; raises `CliError` with the job's reason if it failed."""
+    """Show progress until the job succeeds and return it; raises `CliError` when it fails or is cancelled."""
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(bar_width=32),
@@ -43,22 +43,29 @@ def watch(client: Client, job_id: str, *, poll_seconds: float = 0.5) -> Json:
         EtaColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
     )
-    with Progress(*columns, console=console, refresh_per_second=4) as bars:
+    with Progress(*columns, console=notices, refresh_per_second=4) as bars:
         lines: dict[str, TaskID] = {}
         told: set[str] = set()
         while True:
             job = client.get(f"/v1/jobs/{job_id}")
             steps = client.items(f"/v1/jobs/{job_id}/steps")
             _draw(bars, lines, steps)
-            if not console.is_terminal:
+            if not notices.is_terminal:
                 _tell_finished(steps, told)
             if job["state"] in TERMINAL:
                 break
             time.sleep(poll_seconds)
     if job["state"] == "failed":
         error = job.get("error") or {}
-        raise CliError(f"job {job_id} failed: {error.get('detail') or error.get('title') or 'no reason recorded'}")
+        reason = str(error.get("detail") or error.get("title") or "no reason recorded")
+        raise CliError(f"job {job_id} failed: {reason.removesuffix('.')}; {_again(job_id)}")
+    if job["state"] == "cancelled":
+        raise CliError(f"job {job_id} was cancelled; {_again(job_id)}")
     return job
+
+
+def _again(job_id: str) -> str:
+    return f"`label-factory jobs retry {job_id}` goes on where it stopped"
 
 
 def _draw(bars: Progress, lines: dict[str, TaskID], steps: list[Json]) -> None:
@@ -78,7 +85,7 @@ def _tell_finished(steps: list[Json], told: set[str]) -> None:
         if step["state"] in TERMINAL and step["id"] not in told:
             told.add(step["id"])
             title = f"{TITLES.get(step['kind'], step['kind'])} #{step['index']}"
-            console.print(f"{step['state']}  {title}  {step.get('seconds') or 0.0:.1f} s", markup=False)
+            notices.print(f"{step['state']}  {title}  {step.get('seconds') or 0.0:.1f} s", markup=False)
 
 
 def _line(group: list[Json]) -> dict[str, Any]:

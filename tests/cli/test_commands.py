@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,62 @@ def test_every_noun_is_listed_and_shown_alike(url: str, factory: Factory) -> Non
     shown = run("reports", "show", report.id, url=url).stdout
     assert "0.500" in shown
     assert "It is better." in shown
+
+
+def test_a_missing_zip_leaves_no_empty_pool(url: str, tmp_path: Path) -> None:
+    answer = run("pools", "create", "discs", str(tmp_path / "missing.zip"), url=url)
+    assert answer.returncode == 2
+    assert "missing.zip" in answer.stderr.replace("\n", "")
+    assert json.loads(run("pools", "list", "--json", url=url).stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["jobs", "list", "--state", "lost"], "succeeded"),
+        (["annotations", "create", "few", "pyproject.toml", "--format", "voc"], "masks"),
+        (["up", "--generators", "nowhere"], "nowhere"),
+        (["demo", "--generator", "nowhere"], "nowhere"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else value,
+)
+def test_a_wrong_word_is_told_before_anything_is_asked(arguments: list[str], words: str) -> None:
+    answer = run(*arguments, url="http://127.0.0.1:9")
+    assert answer.returncode == 2
+    assert words in answer.stderr
+
+
+def test_the_version_is_told() -> None:
+    assert run("--version").stdout == f"{version('label-factory')}\n"
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    answer = run("up", "--data", str(tmp_path / "file" / "data"))
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: ")
+    assert "choose another --data" in answer.stderr
+
+
+def test_a_long_error_stays_one_line() -> None:
+    answer = run("jobs", "list", url=f"http://127.0.0.1:9/{'long' * 60}")
+    assert answer.stderr.count("\n") == 1
+
+
+def test_progress_does_not_mix_with_json(url: str, factory: Factory) -> None:
+    job = factories.make_job(factory)
+    factories.run_to_end(factory, job.id)
+    answer = run("jobs", "watch", job.id, "--json", url=url)
+    assert json.loads(answer.stdout)["state"] == "succeeded"
+    assert "fit the head" in answer.stderr
+
+
+def test_a_cancelled_job_is_no_success_to_who_waits_for_it(url: str, factory: Factory) -> None:
+    job = factories.make_job(factory)
+    run("jobs", "cancel", job.id, url=url)
+    answer = run("jobs", "watch", job.id, url=url)
+    assert answer.returncode == 1
+    assert f"`label-factory jobs retry {job.id}`" in answer.stderr
 
 
 def test_a_refused_upload_says_what_and_where(url: str, tmp_path: Path) -> None:
