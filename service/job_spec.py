@@ -47,10 +47,10 @@ class HeadSpec(SpecPart):
     """The fusion interpreter: members on a shared trunk."""
     members: Annotated[int, Field(ge=1, le=32)] | None = None
     """Members whose disagreement is the uncertainty."""
-    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Passes over the annotated images; empty: chosen by cross-validation."""
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Optimiser steps."""
     tap_timestep: Annotated[int, Field(ge=0, le=1_000)] | None = None
-    """Diffusion time at which features are read; empty: chosen by cross-validation."""
+    """Diffusion time at which features are read; empty: several together, or the best by cross-validation."""
     learning_rate: LearningRate | None = None
     """Step size of the optimiser."""
     batch_size: BatchSize | None = None

@@ -22,7 +22,7 @@ CLASSES = [
     {"name": "disc", "thing": False, "color": "#e69f00", "background": False},
 ]
 THINGS = [CLASSES[0], {**CLASSES[1], "thing": True}]
-HEAD = {"epochs": 1, "tap_timestep": 50, "members": 2}
+HEAD = {"steps": 2, "tap_timestep": 50, "members": 2}
 """A head that is fitted in seconds and learns next to nothing."""
 STUDENT_BUDGET = {"steps": 2, "finetune_steps": 1, "batch_size": 2}
 

@@ -21,6 +21,7 @@ def run(context: StepContext) -> Outcome:
         device=context.device,
         progress=context.reporter("fitting the head"),
         stop=context.stop,
+        checkpoint_path=context.checkpoint.folder / "head.safetensors",
     )
     return _stored(context, fitted)
 

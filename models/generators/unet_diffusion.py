@@ -231,10 +231,13 @@ class UNetDiffusionGenerator:
 
 
 def default_taps(unet: UNet2DModel) -> list[str]:
-    """The last map of every decoder block before its upsampling, every map of the finest block, the clean guess."""
+    """The last map of every decoder block before its upsampling, and the first of the finest block.
+
+    What follows in the finest block turns into the noise that the network predicts and says little of the image's
+    contents (docs/decisions/0005).
+    """
     last = len(unet.up_blocks) - 1
-    names = [f"up{i}.{len(block.resnets) - 1}" for i, block in enumerate(unet.up_blocks) if i < last]
-    return [*names, *(f"up{last}.{j}" for j in range(len(unet.up_blocks[last].resnets))), CLEAN_TAP]
+    return [*(f"up{i}.{len(block.resnets) - 1}" for i, block in enumerate(unet.up_blocks) if i < last), f"up{last}.0"]
 
 
 def read_facts(root: Path, unet: UNet2DModel) -> GeneratorFacts:

@@ -1,4 +1,4 @@
-"""Choosing a head's timestep and epochs on the few labels themselves: k-fold cross-validation."""
+"""Choosing a head's timestep on the few labels themselves: k-fold cross-validation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ class Candidate:
     """One setting that is tried."""
 
     tap_timesteps: tuple[int, ...]
-    epochs: int
 
 
 Fold = tuple[list[Example], list[Example]]
@@ -49,8 +48,6 @@ def choose(
             if progress is not None:
                 progress(done, 2 * total, {"cross_validated_miou": scores[-1]})
         mean = sum(scores) / len(scores)
-        table.append(
-            {"tap_timesteps": list(candidate.tap_timesteps), "epochs": candidate.epochs, "miou": mean, "folds": scores}
-        )
+        table.append({"tap_timesteps": list(candidate.tap_timesteps), "miou": mean, "folds": scores})
     best = max(range(len(candidates)), key=lambda index: table[index]["miou"])
     return candidates[best], table

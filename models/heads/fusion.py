@@ -1,10 +1,11 @@
 """The fusion interpreter (DreamTeacher 3.2; method.md 1.4) with K members on one trunk.
 
-Per level, coarse to fine: 1x1 to a common width, bilinear upsampling of what was fused before, concatenation, 3x3
-convolution, BatchNorm, ReLU. (The paper's depth-wise convolutions with GroupNorm learn too slowly from five images in
-under a minute.) The image itself belongs to the finest level, since generator maps may end at half
-resolution and a membrane is two pixels wide. Everything runs at `work_stride`: finer maps are folded into channels
-(pixel-unshuffle) and the logits unfolded again, a quarter of the cost with every pixel still seen and predicted.
+Per level, coarse to fine: 1x1 to a common width, bilinear upsampling of what was fused before, concatenation, two 3x3
+convolutions with BatchNorm and ReLU. (The paper's depth-wise convolutions with GroupNorm learn too slowly from five
+images in under two minutes.) The image itself is seen at the finest level only, for borders that are two pixels wide:
+what a region *is* must come from the generator, whose features five images cannot overfit as they do a network of
+their own (docs/decisions/0005). Everything runs at `work_stride`: finer maps are folded into channels (pixel-unshuffle)
+and the logits unfolded again, a quarter of the cost with every pixel still seen and predicted.
 Axes: B batch, C channel, H, W, K members.
 """
 
@@ -44,8 +45,6 @@ class FusionConfig:
     """Dropout of whole generator channels in training: a few images can be recognised by single channels."""
     work_stride: int = 2
     """Image pixels per pixel of the finest level inside the head."""
-    coarsest_stride: int = 16
-    """The head's own view of the image goes down to this stride at least, for context."""
     tap_timesteps: tuple[int, ...] = (40,)
     """Timesteps of the features it was fitted on."""
     mirror: bool = False
@@ -62,13 +61,11 @@ class FusionConfig:
         return len(channel_classes(self.classes))
 
     def levels(self) -> dict[int, list[str]]:
-        """Stride inside the head -> taps read at it, coarse to fine, every octave from `coarsest_stride` to the work stride."""
-        octaves = [self.work_stride]
-        while octaves[-1] < max(self.coarsest_stride, *self.tap_strides.values()):
-            octaves.append(octaves[-1] * 2)
-        grouped: dict[int, list[str]] = {stride: [] for stride in reversed(octaves)}
-        for name, stride in self.tap_strides.items():
-            grouped[min(octave for octave in octaves if octave >= stride)].append(name)
+        """Stride inside the head -> taps read at it, coarse to fine; the work stride is always the last."""
+        grouped: dict[int, list[str]] = {}
+        for name, stride in sorted(self.tap_strides.items(), key=lambda item: -item[1]):
+            grouped.setdefault(max(stride, self.work_stride), []).append(name)
+        grouped.setdefault(self.work_stride, [])
         return grouped
 
     def folded_channels(self, name: str) -> int:
@@ -87,16 +84,13 @@ class FusionHead(nn.Module):
         for name, channels in config.tap_channels.items():
             self.register_buffer(_buffer("mean", name), torch.zeros(channels))
             self.register_buffer(_buffer("scale", name), torch.ones(channels))
-        finer = 3 * fold
-        self.pixels, self.projections, self.fusions = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for stride, names in reversed(config.levels().items()):
-            # Fine to coarse: the image's own pyramid, and at every level the generator's maps beside it.
-            first = _block(finer, width, stride=1 if stride == config.work_stride else 2)
-            self.pixels.append(nn.Sequential(first, _block(width, width), _block(width, width)))
-            finer = width
-            channels = width + sum(config.folded_channels(name) for name in names)
+        self.pixels = nn.Sequential(_block(3 * fold, width), _block(width, width))
+        self.projections, self.fusions = nn.ModuleList(), nn.ModuleList()
+        for stride, names in config.levels().items():
+            channels = sum(config.folded_channels(name) for name in names)
+            channels += width if stride == config.work_stride else 0
             self.projections.append(nn.Conv2d(channels, width, 1))
-            self.fusions.append(_block(2 * width, width))
+            self.fusions.append(nn.Sequential(_block(2 * width, width), _block(width, width)))
         self.members = nn.ModuleList(self._member(fold) for _ in range(config.members))
 
     def _member(self, fold: int) -> nn.Module:
@@ -118,17 +112,15 @@ class FusionHead(nn.Module):
     def forward(self, features: Features, image_BCHW: Tensor) -> Tensor:
         """Features and the image in [-1, 1] they belong to -> logits KBCHW at the image's size."""
         pixels_BCHW = functional.pixel_unshuffle(image_BCHW, self.config.work_stride)
-        pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
-        levels = []
-        for pixels, projection, names in zip(
-            self.pixels, self.projections, reversed(self.config.levels().values()), strict=True
-        ):
-            pixels_BCHW = pixels(pixels_BCHW)
-            maps = [_resized(self._standardised(name, features[name]), pixels_BCHW) for name in names]
-            levels.append(projection(torch.cat([*maps, pixels_BCHW], dim=1)))
-        fused_BCHW = levels[-1].mean(dim=(2, 3), keepdim=True).expand_as(levels[-1])
-        for fusion, level_BCHW in zip(reversed(self.fusions), reversed(levels), strict=True):
-            fused_BCHW = fusion(torch.cat([_resized(fused_BCHW, level_BCHW), level_BCHW], dim=1))
+        pixels_BCHW = self.pixels(pixels_BCHW.contiguous(memory_format=torch.channels_last))
+        fused_BCHW: Tensor | None = None
+        levels = self.config.levels()
+        for (stride, names), project, fuse in zip(levels.items(), self.projections, self.fusions, strict=True):
+            maps = [self._standardised(name, features[name]) for name in names]
+            level_BCHW = project(torch.cat([*maps, pixels_BCHW] if stride == self.config.work_stride else maps, dim=1))
+            if fused_BCHW is None:
+                fused_BCHW = level_BCHW.mean(dim=(2, 3), keepdim=True).expand_as(level_BCHW)
+            fused_BCHW = fuse(torch.cat([_resized(fused_BCHW, level_BCHW), level_BCHW], dim=1))
         return torch.stack([member(fused_BCHW) for member in self.members]).float()
 
     def _standardised(self, name: str, value_BCHW: Tensor) -> Tensor:
@@ -160,9 +152,9 @@ def _buffer(kind: str, tap: str) -> str:
     return f"{kind}_{tap.replace('.', '_')}"
 
 
-def _block(inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
+def _block(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )

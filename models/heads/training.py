@@ -1,27 +1,31 @@
 """Fitting a fusion head to a few annotated images on a frozen generator (method.md 1.4).
 
-The generator sees augmented copies (*views*) of the annotated images, each with fresh noise; their features are kept in
-memory and the head is trained on them. Loss: cross-entropy + 3 Dice, each member with its own weights over the examples
-(Bayesian bootstrap). Axes: B batch, C channel, H, W, K members.
+Every step sees freshly augmented copies of the annotated images, encoded by the generator with fresh noise. Loss:
+cross-entropy + Dice, each member with its own weights over the examples (Bayesian bootstrap).
+Axes: B batch, C channel, H, W, K members, E examples.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.augmentation import AugmentConfig, augment, resolve
-from models.contracts import ClassSpec, Features, Generator, Progress, Stop, Stopped
+from models.augmentation import AugmentConfig, resolve
+from models.contracts import ClassSpec, Features, Generator, Progress, Stop
 from models.distillation import dice_loss, soft_cross_entropy
-from models.examples import Example, to_float_images
+from models.examples import Example
 from models.heads.cross_validation import Candidate, choose, folds
 from models.heads.fusion import FusionConfig, FusionHead
 from models.heads.predict import HeadPredictor
 from models.metrics.evaluation import evaluate
-from models.students.batches import one_hot_targets
+from models.students.batches import ExampleBatches
 from models.training import FitConfig, FitResult, fit
+
+CALIBRATION_BATCHES = 8
+"""Batches of views whose features give every channel's mean and spread."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +35,16 @@ class HeadTrainConfig:
     members: int = 4
     width: int = 64
     dropout: float = 0.1
-    views: int = 960
-    """Augmented copies of the annotated images whose features are kept, shared evenly among the images."""
-    epochs: int | None = None
-    """Passes over the views; None = `candidate_epochs`, by cross-validation where there are several."""
+    steps: int = 450
+    """Optimiser steps; every one sees new views."""
     tap_timestep: int | None = None
     """Timestep of the features; None = all of `timesteps`, or the best of them by cross-validation."""
-    timesteps: tuple[int, ...] = (10, 40, 120)
-    """Timesteps the views are read at in turn, and the candidates of cross-validation."""
-    candidate_epochs: tuple[int, ...] = (6,)
+    timesteps: tuple[int, ...] = (50, 120, 250)
+    """Timesteps that every batch is spread over, and the candidates of cross-validation."""
     validate_from: int = 12
     """Annotated images from which cross-validation decides; with fewer its scatter is larger than what it would decide."""
-    validation_views: int = 80
-    """Views in a run of cross-validation."""
+    validation_steps: int = 60
+    """Steps of a run of cross-validation."""
     validation_folds: int = 2
     batch_size: int = 16
     learning_rate: float = 3e-3
@@ -61,17 +62,16 @@ class FittedHead:
 
     head: FusionHead
     card: dict[str, Any]
-    """JSON-ready: timestep, epochs, cross-validation table, curves, seconds."""
+    """JSON-ready: timesteps, cross-validation table, curves, seconds."""
 
 
 @dataclass(frozen=True)
 class Views:
     """Augmented copies of the examples with the generator's features."""
 
+    features: Features
     image_BCHW: Tensor
     target_BCHW: Tensor
-    features: dict[str, Tensor]
-    """bfloat16 maps, in the images' order."""
     example_B: Tensor
     """Index of the example a view was made from."""
 
@@ -85,18 +85,21 @@ def fit_head(
     device: torch.device,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    checkpoint_path: Path | None = None,
 ) -> FittedHead:
-    """Choose timestep and epochs by cross-validation where they are not pinned, then fit on every example."""
+    """Choose the timestep by cross-validation where it is not pinned and there are enough examples, then fit on all.
+
+    With a checkpoint path the fit resumes where it was stopped.
+    """
     config = replace(config, augment=resolve(config.augment, examples, num_classes=len(classes)))
     work = _HeadWork(generator, classes, config, device, stop)
     candidates = _candidates(config, len(examples), generator.num_train_timesteps - 1)
     best, table = choose(candidates, folds(examples, config.validation_folds), work.validate, progress)
     report = None if progress is None else _last_half(progress, len(candidates) > 1)
-    head, result = work.fit(examples, best, views=config.views, progress=report)
+    head, result = work.fit(examples, best, steps=config.steps, progress=report, checkpoint_path=checkpoint_path)
     card = {
         "kind": "fusion",
         "tap_timesteps": list(best.tap_timesteps),
-        "epochs": best.epochs,
         "members": config.members,
         "num_examples": len(examples),
         "num_parameters": sum(parameter.numel() for parameter in head.parameters()),
@@ -112,11 +115,9 @@ def _candidates(config: HeadTrainConfig, num_examples: int, last_timestep: int) 
     """What is to be tried: every timestep alone and all together, where cross-validation has enough to decide on."""
     timesteps = config.timesteps if config.tap_timestep is None else (config.tap_timestep,)
     timesteps = tuple(dict.fromkeys(min(timestep, last_timestep) for timestep in timesteps))
-    epochs = config.candidate_epochs if config.epochs is None else (config.epochs,)
     if num_examples < config.validate_from:
-        return [Candidate(timesteps, epochs[-1])]
-    sets = list(dict.fromkeys([timesteps, *((timestep,) for timestep in timesteps)]))
-    return [Candidate(chosen, count) for chosen in sets for count in epochs]
+        return [Candidate(timesteps)]
+    return [Candidate(chosen) for chosen in dict.fromkeys([timesteps, *((timestep,) for timestep in timesteps)])]
 
 
 class HeadObjective(nn.Module):
@@ -127,21 +128,49 @@ class HeadObjective(nn.Module):
         self.head, self.dice_weight = head, dice_weight
         self.weight_KE = weight_KE
 
-    def forward(self, batch: tuple[Features, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        """batch = (features, image_BCHW, target_BCHW, example_B)."""
-        features, image_BCHW, target_BCHW, example_B = batch
-        logits_KBCHW = self.head(features, image_BCHW)
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """Views -> {"loss", "dice"}."""
+        logits_KBCHW = self.head(views.features, views.image_BCHW)
         losses, dices = [], []
         for logits_BCHW, weight_E in zip(logits_KBCHW, self.weight_KE, strict=True):
-            weighted_BCHW = target_BCHW * weight_E[example_B][:, None, None, None]
+            weighted_BCHW = views.target_BCHW * weight_E[views.example_B][:, None, None, None]
             losses.append(soft_cross_entropy(logits_BCHW, weighted_BCHW))
-            dices.append(dice_loss(logits_BCHW, target_BCHW))
+            dices.append(dice_loss(logits_BCHW, views.target_BCHW))
         cross_entropy, dice = torch.stack(losses).mean(), torch.stack(dices).mean()
         return {"loss": cross_entropy + self.dice_weight * dice, "dice": dice.detach()}
 
 
+class ViewBatches:
+    """Fresh views of the examples, every batch spread over the timesteps (batch norm then sees them as they will be mixed)."""
+
+    def __init__(
+        self, generator: Generator, examples: ExampleBatches, timesteps: Sequence[int], device: torch.device
+    ) -> None:
+        self.generator, self.examples, self.timesteps, self.device = generator, examples, tuple(timesteps), device
+
+    @torch.no_grad()
+    def __call__(self, generator: torch.Generator) -> Views:
+        """The batch of a step."""
+        count, parts = self.examples.batch_size, len(self.timesteps)
+        example_B = self.examples.pick(count, generator)
+        image_BCHW, target_BCHW = self.examples.augmented(example_B, generator)
+        image_BCHW, target_BCHW = image_BCHW.to(self.device), target_BCHW.to(self.device)
+        seeds = torch.randint(2**31, (count,), generator=generator).tolist()
+        first = int(torch.randint(parts, (1,), generator=generator))
+        chunks: list[Features] = []
+        for part in range(parts):
+            start, end = round(part * count / parts), round((part + 1) * count / parts)
+            if start < end:
+                timestep = self.timesteps[(first + part) % parts]
+                chunks.append(
+                    self.generator.encode(image_BCHW[start:end], tap_timestep=timestep, seeds=seeds[start:end])
+                )
+        features = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        return Views(features, image_BCHW, target_BCHW, example_B.to(self.device))
+
+
 class _HeadWork:
-    """One generator, one config: makes views, fits heads, validates candidates."""
+    """One generator, one config: fits heads, validates candidates."""
 
     def __init__(
         self,
@@ -156,16 +185,41 @@ class _HeadWork:
 
     def validate(self, candidate: Candidate, fitted: Sequence[Example], held_out: Sequence[Example]) -> float:
         """mIoU on held-out examples of a head fitted on the others."""
-        head, _ = self.fit(fitted, candidate, views=self.config.validation_views)
+        head, _ = self.fit(fitted, candidate, steps=self.config.validation_steps)
         predictor = HeadPredictor(self.generator, head, views=2)
         return evaluate(predictor, held_out, self.classes).miou or 0.0
 
     def fit(
-        self, examples: Sequence[Example], candidate: Candidate, *, views: int, progress: Progress | None = None
+        self,
+        examples: Sequence[Example],
+        candidate: Candidate,
+        *,
+        steps: int,
+        progress: Progress | None = None,
+        checkpoint_path: Path | None = None,
     ) -> tuple[FusionHead, FitResult]:
-        """A head on `views` views of the examples at the candidate's timestep, for its number of passes."""
+        """A head after `steps` steps at the candidate's timesteps."""
         config = self.config
-        seen = self.make_views(examples, candidate.tap_timesteps, views)
+        few = ExampleBatches(examples, self.classes, config.augment, config.batch_size, self.device)
+        batches = ViewBatches(self.generator, few, candidate.tap_timesteps, self.device)
+        head = self._new_head(candidate, batches)
+        objective = HeadObjective(head, self._weights(len(examples)), config.dice_weight)
+        fit_config = FitConfig(
+            steps=steps, learning_rate=config.learning_rate, weight_decay=0.05, ema_decay=0.98, seed=config.seed
+        )
+        result = fit(
+            objective,
+            batches,
+            fit_config,
+            device=self.device,
+            progress=progress,
+            stop=self.stop,
+            checkpoint_path=checkpoint_path,
+        )
+        return head.eval(), result
+
+    def _new_head(self, candidate: Candidate, batches: ViewBatches) -> FusionHead:
+        config = self.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             head = FusionHead(
@@ -180,60 +234,18 @@ class _HeadWork:
                     mirror=bool(config.augment.horizontal_flip),
                 )
             )
-        head.calibrate(seen.features)
-        head = head.to(self.device).to(memory_format=torch.channels_last)
-        draw = torch.Generator().manual_seed(config.seed)
-        weight_KE = -torch.rand(config.members, len(examples), generator=draw).clamp_min(1e-3).log()
+        draw = torch.Generator().manual_seed(config.seed * 7919)
+        seen = [batches(draw).features for _ in range(CALIBRATION_BATCHES)]
+        head.to(self.device).calibrate({name: torch.cat([features[name] for features in seen]) for name in seen[0]})
+        head.to(memory_format=torch.channels_last)
+        return head
+
+    def _weights(self, num_examples: int) -> Tensor:
+        """Every member's weights over the examples, KE, mean 1."""
+        draw = torch.Generator().manual_seed(self.config.seed)
+        weight_KE = -torch.rand(self.config.members, num_examples, generator=draw).clamp_min(1e-3).log()
         weight_KE = weight_KE / weight_KE.mean(dim=1, keepdim=True)
-        weight_KE = ((1.0 - config.bootstrap) + config.bootstrap * weight_KE).to(self.device)
-        steps = max(1, candidate.epochs * views // config.batch_size)
-        fit_config = FitConfig(
-            steps=steps, learning_rate=config.learning_rate, weight_decay=0.05, ema_decay=0.98, seed=config.seed
-        )
-        objective = HeadObjective(head, weight_KE, config.dice_weight)
-        batches = _ViewBatches(seen, config.batch_size, self.device)
-        result = fit(objective, batches, fit_config, device=self.device, progress=progress, stop=self.stop)
-        return head.eval(), result
-
-    @torch.no_grad()
-    def make_views(self, examples: Sequence[Example], timesteps: Sequence[int], count: int) -> Views:
-        """`count` augmented copies, each noised by its own seed; one chunk after the other at the next timestep."""
-        images_BCHW = to_float_images([example.image_HWC for example in examples])
-        targets_BCHW = one_hot_targets(examples, self.classes)
-        draw = torch.Generator().manual_seed(self.config.seed * 7919)
-        example_B = torch.arange(count) % len(examples)
-        image_BCHW, target_BCHW = augment(
-            images_BCHW[example_B], targets_BCHW[example_B], self.config.augment, generator=draw
-        )
-        chunks: list[Features] = []
-        for start in range(0, count, 16):
-            if self.stop is not None and self.stop():
-                raise Stopped
-            part_BCHW = image_BCHW[start : start + 16].to(self.device)
-            seeds = [self.config.seed * 1_000_003 + start + index for index in range(len(part_BCHW))]
-            timestep = timesteps[len(chunks) % len(timesteps)]
-            features = self.generator.encode(part_BCHW, tap_timestep=timestep, seeds=seeds)
-            chunks.append({name: value.to(torch.bfloat16) for name, value in features.items()})
-        features = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
-        return Views(image_BCHW, target_BCHW, features, example_B)
-
-
-class _ViewBatches:
-    """Shuffled passes over the views."""
-
-    def __init__(self, views: Views, batch_size: int, device: torch.device) -> None:
-        self.views, self.batch_size, self.device = views, batch_size, device
-
-    def __call__(self, generator: torch.Generator) -> tuple[Features, Tensor, Tensor, Tensor]:
-        views, device = self.views, self.device
-        picks = torch.randint(len(views.image_BCHW), (self.batch_size,), generator=generator)
-        features = {name: value[picks.to(value.device)].to(device).float() for name, value in views.features.items()}
-        return (
-            features,
-            views.image_BCHW[picks].to(device),
-            views.target_BCHW[picks].to(device),
-            views.example_B[picks].to(device),
-        )
+        return ((1.0 - self.config.bootstrap) + self.config.bootstrap * weight_KE).to(self.device)
 
 
 def _last_half(progress: Progress, validated: bool) -> Progress:

@@ -49,13 +49,18 @@ class ExampleBatches:
         self.targets_BCHW = one_hot_targets(examples, classes)
         self.config, self.batch_size, self.device = config, batch_size, device
 
-    def draw(self, count: int, generator: torch.Generator) -> Batch:
-        """`count` examples with fresh augmentation; every example appears as evenly as `count` allows."""
+    def pick(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Indices of `count` examples; every example appears as evenly as `count` allows."""
         total = len(self.images_BCHW)
-        order = torch.cat([torch.randperm(total, generator=generator) for _ in range(-(-count // total))])[:count]
-        image_BCHW, target_BCHW = augment(
-            self.images_BCHW[order], self.targets_BCHW[order], self.config, generator=generator
-        )
+        return torch.cat([torch.randperm(total, generator=generator) for _ in range(-(-count // total))])[:count]
+
+    def augmented(self, example_B: torch.Tensor, generator: torch.Generator) -> Batch:
+        """Those examples with fresh augmentation."""
+        return augment(self.images_BCHW[example_B], self.targets_BCHW[example_B], self.config, generator=generator)
+
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """`count` examples with fresh augmentation."""
+        image_BCHW, target_BCHW = self.augmented(self.pick(count, generator), generator)
         return image_BCHW.to(self.device), target_BCHW.to(self.device)
 
     def __call__(self, generator: torch.Generator) -> Batch:

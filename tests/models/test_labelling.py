@@ -7,7 +7,7 @@ from models.heads.training import HeadTrainConfig, fit_head
 from models.labelling import LabelledBatch, label_encoded, label_synthesized
 from tests.models.tiny import THINGS, disc_examples, tiny_generator
 
-CONFIG = HeadTrainConfig(members=2, width=16, views=8, epochs=1, tap_timestep=50)
+CONFIG = HeadTrainConfig(members=2, width=16, steps=2, tap_timestep=50)
 
 
 def check(batch: LabelledBatch, count: int) -> None:

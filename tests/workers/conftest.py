@@ -24,8 +24,8 @@ def _one_core() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _quick_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few views of the annotated images instead of hundreds."""
-    config = HeadTrainConfig(views=8, epochs=1, tap_timestep=50, members=2, width=16)
+    """A few steps instead of hundreds."""
+    config = HeadTrainConfig(steps=2, tap_timestep=50, members=2, width=16)
     monkeypatch.setattr(fit_head, "head_config", lambda _spec: config)
 
 

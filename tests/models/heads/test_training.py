@@ -1,5 +1,7 @@
 """Fitting a head on a few examples."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ CPU = torch.device("cpu")
 
 def test_a_head_learns_discs_even_from_an_untrained_generator() -> None:
     generator = tiny_generator()
-    config = HeadTrainConfig(members=2, width=16, views=32, epochs=20, tap_timestep=20)
+    config = HeadTrainConfig(members=2, width=16, steps=40, tap_timestep=20)
     fitted = fit_head(generator, disc_examples(4), STUFF, config, device=CPU)
     result = evaluate(HeadPredictor(generator, fitted.head, views=2), disc_examples(4, seed=9), STUFF)
     assert result.miou is not None
@@ -25,9 +27,7 @@ def test_a_head_learns_discs_even_from_an_untrained_generator() -> None:
 
 
 def test_cross_validation_tries_every_timestep() -> None:
-    config = HeadTrainConfig(
-        members=2, width=16, views=8, validation_views=8, epochs=1, timesteps=(10, 90), validate_from=4
-    )
+    config = HeadTrainConfig(members=2, width=16, steps=1, validation_steps=1, timesteps=(10, 90), validate_from=4)
     seen: list[tuple[int, int]] = []
     fitted = fit_head(
         tiny_generator(),
@@ -51,7 +51,7 @@ def test_every_example_is_held_out_once() -> None:
 
 def test_the_best_candidate_wins() -> None:
     scores = {10: 0.3, 50: 0.6, 90: 0.5}
-    candidates = [Candidate((step,), 1) for step in scores]
+    candidates = [Candidate((step,)) for step in scores]
     best, table = choose(
         candidates, folds(disc_examples(2), 2), lambda candidate, *_: scores[candidate.tap_timesteps[0]], None
     )
@@ -61,6 +61,27 @@ def test_the_best_candidate_wins() -> None:
 
 def test_it_stops() -> None:
     with pytest.raises(Stopped):
-        fit_head(
-            tiny_generator(), disc_examples(2), STUFF, HeadTrainConfig(views=8, epochs=1), device=CPU, stop=lambda: True
-        )
+        fit_head(tiny_generator(), disc_examples(2), STUFF, HeadTrainConfig(steps=1), device=CPU, stop=lambda: True)
+
+
+def test_a_stopped_fit_goes_on_to_the_same_head(tmp_path: Path) -> None:
+    config = HeadTrainConfig(members=2, width=16, steps=6, tap_timestep=20)
+    examples, path = disc_examples(2), tmp_path / "head.safetensors"
+    whole = fit_head(tiny_generator(), examples, STUFF, config, device=CPU).head
+    asked = iter([False, False, False, True])
+    with pytest.raises(Stopped):
+        fit_head(tiny_generator(), examples, STUFF, config, device=CPU, stop=lambda: next(asked), checkpoint_path=path)
+    resumed = fit_head(tiny_generator(), examples, STUFF, config, device=CPU, checkpoint_path=path)
+    assert resumed.card["steps"] == 6
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.head.state_dict()[name], value)
+
+
+def test_a_view_of_every_timestep_is_in_a_batch() -> None:
+    seen: list[int] = []
+    generator = tiny_generator()
+    encode = generator.encode
+    generator.encode = lambda *args, **kwargs: (seen.append(kwargs["tap_timestep"]), encode(*args, **kwargs))[1]  # type: ignore[assignment, method-assign]
+    config = HeadTrainConfig(members=1, width=16, steps=1, timesteps=(10, 90))
+    fit_head(generator, disc_examples(2), STUFF, config, device=CPU)
+    assert sorted(seen[:2]) == [10, 90]
