@@ -1,6 +1,6 @@
 """Two ways from a network's output to instances: contour channel with watershed, against connected components.
 
-`python benchmarks/instances.py PACK_DIR --labels 20 --steps 200 --seeds 1` trains the few-label student on the first
+`python -m benchmarks.instances PACK_DIR --labels 20 --steps 200 --seeds 1` trains the few-label student on the first
 images of `few.zip` and measures on the rest of it; `test.zip` is never opened. The same network answers for both ways;
 a second network of the same initialisation, trained without contour channels, is the plain alternative as a whole.
 Axes: B batch, C channel, H, W.
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from benchmarks.pack_images import read_few
 from models.contracts import ClassSpec
 from models.examples import Example
 from models.instances import fold_labels
@@ -23,7 +24,6 @@ from models.students.batches import one_hot_targets
 from models.students.build import build_student
 from models.students.predict import StudentPredictor, as_prediction
 from models.students.training import StudentTrainConfig, train_baseline
-from service.formats.annotation_upload import read_annotations
 
 MIN_PIXELS = 4
 """Smaller parts are dropped, as `decode_instances` does."""
@@ -39,15 +39,6 @@ class Fixed:
     def predict(self, images_BHWC: np.ndarray) -> Prediction:  # noqa: ARG002 - a predictor is asked with images
         """The known answer."""
         return self.prediction
-
-
-def read_examples(pack: Path) -> tuple[list[Example], list[ClassSpec]]:
-    """Examples of `few.zip` in its order, and the classes."""
-    upload = read_annotations(pack / "few.zip")
-    classes = [ClassSpec(item.name, item.thing, item.background) for item in upload.classes]
-    if not any(spec.thing for spec in classes):
-        raise SystemExit(f"{pack} has no class with instances; take an instance pack.")
-    return [Example(item.image_HWC, item.label_HW, item.instances_HW) for item in upload.images], classes
 
 
 def components(probabilities_BCHW: np.ndarray, classes: Sequence[ClassSpec]) -> Prediction:
@@ -83,7 +74,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
-    examples, classes = read_examples(args.pack)
+    examples, classes = read_few(args.pack)
+    if not any(spec.thing for spec in classes):
+        raise SystemExit(f"{args.pack} has no class with instances; take an instance pack.")
     train, held_out = examples[: args.labels], examples[args.labels :]
     objects = sum(len(np.unique(example.instances_HW)) - 1 for example in held_out if example.instances_HW is not None)
     print(

@@ -237,8 +237,7 @@ def _finish(
     samples_BCHW = draw_samples(generator, config.quality_samples if watched else config.sample_count, config, stop)
     quality = None
     if watched and config.symmetry is not None:
-        train_BCHW, holdout_BCHW = (x_BCHW.float() / 127.5 - 1 for x_BCHW in (pool.train_BCHW, pool.holdout_BCHW))
-        quality = assess(samples_BCHW, train_BCHW, holdout_BCHW, config.symmetry)
+        quality = assess(samples_BCHW, pool.train_BCHW, pool.holdout_BCHW, config.symmetry)
     warnings = _warnings(losses)
     generator.facts.training = {
         **asdict(config),
