@@ -71,7 +71,10 @@ class SegmentationObjective(nn.Module):
     def forward(self, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
         """batch = (image_BCHW in [-1, 1], target_BCHW distributions) -> {"loss", ...}."""
         image_BCHW, target_BCHW = batch
-        logits_BCHW = self._logits(self.student, image_BCHW)
+        return self.compare(self._logits(self.student, image_BCHW), target_BCHW)
+
+    def compare(self, logits_BCHW: torch.Tensor, target_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The losses of logits that are known already."""
         loss = soft_cross_entropy(
             logits_BCHW, target_BCHW, temperature=self.temperature, class_weight_C=self.class_weight_C
         )

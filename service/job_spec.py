@@ -73,16 +73,19 @@ class StudentSpec(SpecPart):
     """A transformers architecture, built from its configuration."""
     first_stride: Literal[1, 2, 4] | None = None
     """Pixels per feature pixel after the first stage; finer keeps thin structures and costs time. Empty: by image size."""
-    mode: Literal["label"] = "label"
-    """What is distilled: the head's soft labels into the student's logits."""
+    mode: Literal["label", "feature", "mix"] = "label"
+    """What is distilled: the head's soft labels into the student's logits, the generator's features into its backbone
+    (followed by a fine-tune on the few annotated images), or both together."""
+    feature_weight: Annotated[float, Field(ge=0, le=1_000)] | None = None
+    """Weight of the feature loss beside the label loss; with mode mix only."""
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
-    """Softens teacher and student distributions alike."""
+    """Softens teacher and student distributions alike; not with mode feature."""
     steps: Steps | None = None
     """Optimiser steps of the distillation; at most one of steps and seconds."""
     seconds: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     """Time budget of the distillation instead of steps."""
     finetune_steps: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """Optimiser steps on the few annotated images afterwards; 0: none."""
+    """Optimiser steps on the few annotated images afterwards; 0: none. Mode feature needs some: empty takes half of steps."""
     batch_size: BatchSize | None = None
     """Images per optimiser step."""
     learning_rate: LearningRate | None = None
@@ -92,6 +95,16 @@ class StudentSpec(SpecPart):
     def _check_budget(self) -> Self:
         if self.steps is not None and self.seconds is not None:
             raise ValueError("give steps or seconds, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> Self:
+        if self.mode != "mix" and self.feature_weight is not None:
+            raise ValueError("feature_weight is for the mode mix")
+        if self.mode == "feature" and self.temperature is not None:
+            raise ValueError("the mode feature distils no labels, so it has no temperature")
+        if self.mode == "feature" and self.finetune_steps == 0:
+            raise ValueError("the mode feature trains the decoder in the fine-tune: finetune_steps must not be 0")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Step `distil`: dataset with soft labels + few labels -> student, in the forms people deploy."""
+"""Step `distil`: dataset with soft labels, the generator's features or both + few labels -> student, as people deploy it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from models.feature_distillation import FeatureTeacher
 from models.students.build import build_student, num_parameters
 from models.students.card import save_student
 from models.students.onnx_export import export_onnx
@@ -14,10 +15,11 @@ from models.students.training import StudentTrainConfig, train_student
 from service import students
 from service.ids import new_id
 from service.unit_of_work import Work
-from workers.artifacts import AnnotatedSet, load_annotated_set
+from workers.artifacts import AnnotatedSet, load_annotated_set, load_generator, load_head
 from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.lineage import lineage
+from workers.problems import StepError
 from workers.student_files import store_student
 from workers.training_data import TrainingData, load_training_data, student_config
 
@@ -25,7 +27,7 @@ MAX_PARITY_IMAGES = 8
 
 
 def run(context: StepContext) -> Outcome:
-    """Train with soft labels, fine-tune on the few, store directory and ONNX, record the student."""
+    """Distil in the spec's mode, fine-tune on the few, store directory and ONNX, record the student."""
     spec = context.label_spec
     config = student_config(spec)
     few = load_annotated_set(context, spec.annotation_set_id)
@@ -49,6 +51,7 @@ def _train(
         few.classes,
         with_batch_size(config, batch_size),
         weights=data.weights,
+        teacher=feature_teacher(context, data),
         device=context.device,
         progress=context.reporter("distilling"),
         stop=context.stop,
@@ -64,6 +67,18 @@ def new_student(context: StepContext, few: AnnotatedSet, config: StudentTrainCon
     return build_student(
         spec.architecture, few.classes, (height, width), first_stride=spec.first_stride, seed=config.seed
     )
+
+
+def feature_teacher(context: StepContext, data: TrainingData) -> FeatureTeacher | None:
+    """The generator at the timestep of its head, in the modes that distil features."""
+    if context.label_spec.student.mode == "label":
+        return None
+    teacher = FeatureTeacher(load_generator(context), load_head(context).config.tap_timestep)
+    try:
+        teacher.check_size(data.row.image_height, data.row.image_width)
+    except ValueError as error:
+        raise StepError("image-size", str(error), "Choose the mode label for this dataset.") from error
+    return teacher
 
 
 def with_batch_size(config: StudentTrainConfig, batch_size: int) -> StudentTrainConfig:

@@ -66,5 +66,5 @@ def kept_weights(context: StepContext, dataset_id: str) -> dict[str, float]:
 
 def student_config(spec: LabelSpec) -> StudentTrainConfig:
     """What the user pinned; the rest is the models' own. Student and baseline share it."""
-    pinned = spec.student.model_dump(exclude={"architecture", "first_stride", "mode"}, exclude_none=True)
+    pinned = spec.student.model_dump(exclude={"architecture", "first_stride"}, exclude_none=True)
     return StudentTrainConfig(**pinned, seed=spec.seed)

@@ -12,6 +12,7 @@ import torch
 from models.augmentation import AugmentConfig, augment
 from models.contracts import IGNORE, ClassSpec
 from models.examples import Example, to_float_images
+from models.feature_distillation import FeatureBatch, FeatureTeacher
 from models.instances import channel_classes, encode_channels
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -100,3 +101,15 @@ class DistillationBatches:
             return image_BCHW, target_BCHW
         few_image_BCHW, few_target_BCHW = self.examples.draw(self.num_examples, generator)
         return torch.cat([image_BCHW, few_image_BCHW]), torch.cat([target_BCHW, few_target_BCHW])
+
+
+class FeatureBatches:
+    """The same batches with the generator's features of their images, computed as they are drawn and kept nowhere."""
+
+    def __init__(self, batches: DistillationBatches, teacher: FeatureTeacher) -> None:
+        self.batches, self.teacher = batches, teacher
+
+    def __call__(self, generator: torch.Generator) -> FeatureBatch:
+        """The batch of a step; the noise is drawn last, so that images and targets are those of `batches`."""
+        image_BCHW, target_BCHW = self.batches(generator)
+        return image_BCHW, target_BCHW, self.teacher.features(image_BCHW, generator)

@@ -1,4 +1,4 @@
-"""A student from its name, and the one way to read its logits. Axes: B batch, C channel, H, W."""
+"""A student from its name, and the one way to read its logits and its stages. Axes: B batch, C channel, H, W."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForSemanticSegmentation
+from transformers import (
+    AutoModelForSemanticSegmentation,
+    SegformerForSemanticSegmentation,
+    UperNetForSemanticSegmentation,
+)
 
 from models.contracts import ClassSpec
 from models.instances import channel_names
@@ -43,6 +47,50 @@ def student_logits(student: nn.Module, image_BCHW: torch.Tensor) -> torch.Tensor
     if logits_BCHW.shape[-2:] == image_BCHW.shape[-2:]:
         return logits_BCHW
     return functional.interpolate(logits_BCHW.float(), size=image_BCHW.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def student_stages(student: nn.Module, image_BCHW: torch.Tensor) -> list[torch.Tensor]:
+    """What the decoder gets of the backbone, BCHW from fine to coarse; images are in [-1, 1].
+
+    Raises ValueError for a network whose stages are not known.
+    """
+    output = _backbone(student)(image_BCHW.contiguous(memory_format=torch.channels_last), output_hidden_states=True)
+    return _maps(output)
+
+
+def student_logits_and_stages(student: nn.Module, image_BCHW: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """`student_logits` and, from the same pass, `student_stages`."""
+    stages: list[torch.Tensor] = []
+    hook = _backbone(student).register_forward_hook(lambda _backbone, _inputs, output: stages.extend(_maps(output)))
+    try:
+        return student_logits(student, image_BCHW), stages
+    finally:
+        hook.remove()
+
+
+def stage_channels(student: nn.Module) -> list[int]:
+    """Channels of every stage, fine to coarse. Raises ValueError for a network whose stages are not known."""
+    backbone: Any = _backbone(student)
+    channels = (
+        backbone.channels if isinstance(student, UperNetForSemanticSegmentation) else backbone.config.hidden_sizes
+    )
+    return list(channels)
+
+
+def _backbone(student: nn.Module) -> nn.Module:
+    if isinstance(student, UperNetForSemanticSegmentation):
+        return student.backbone
+    if isinstance(student, SegformerForSemanticSegmentation):
+        return student.segformer
+    raise ValueError(
+        f"A {type(student).__name__} has no stages to regress features from: "
+        "choose the mode label, or a SegFormer or UperNet."
+    )
+
+
+def _maps(output: Any) -> list[torch.Tensor]:
+    """Of a SegFormer every hidden state is a stage; an UperNet's backbone names them."""
+    return list(output.hidden_states if "feature_maps" not in output else output.feature_maps)
 
 
 def num_parameters(student: Any) -> int:

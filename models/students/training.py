@@ -1,5 +1,7 @@
-"""Training a student: distil the dataset's soft labels, then fine-tune on the few labels; and the honest baseline.
+"""Training a student: distil the dataset, then fine-tune on the few labels; and the honest baseline.
 
+Distilled are soft labels (`label`), the generator's features (`feature`: the backbone only, so that a fine-tune must
+follow) or both at once (`mix`); DreamTeacher 3.1 to 3.3, method.md 1.3 to 1.5.
 The baseline is the same student with the same initialisation, augmentation, loss and total number of steps, on the few
 labels alone. Axes: B batch, C channel, H, W.
 """
@@ -7,7 +9,7 @@ labels alone. Axes: B batch, C channel, H, W.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -16,15 +18,20 @@ from models.augmentation import AugmentConfig, resolve
 from models.contracts import ClassSpec, Progress, Stop
 from models.distillation import SegmentationObjective
 from models.examples import Example
-from models.students.batches import DistillationBatches, ExampleBatches, SoftDataset
-from models.students.build import student_logits
+from models.feature_distillation import FeatureObjective, FeatureRegressor, FeatureTeacher, MixObjective
+from models.students.batches import DistillationBatches, ExampleBatches, FeatureBatches, SoftDataset
+from models.students.build import stage_channels, student_logits, student_logits_and_stages, student_stages
 from models.training import Batches, FitConfig, FitResult, fit
+
+Mode = Literal["label", "feature", "mix"]
 
 
 @dataclass(frozen=True)
 class StudentTrainConfig:
     """The student's budget and recipe."""
 
+    mode: Mode = "label"
+    """What is distilled: soft labels, the generator's features, or both."""
     steps: int = 450
     """Optimiser steps of distillation."""
     finetune_steps: int = 0
@@ -38,6 +45,10 @@ class StudentTrainConfig:
     """Softening of teacher and student while distilling (DreamTeacher: 4)."""
     dice_weight: float = 1.0
     """Weight of the Dice term beside cross-entropy."""
+    feature_weight: float = 1.0
+    """Weight of the feature loss beside the label loss in mode `mix`."""
+    attention_weight: float = 10.0
+    """Weight of attention transfer beside the squared error within the feature loss."""
     example_share: float = 0.5
     """Share of a distillation batch that is drawn from the few labels."""
     ema_decay: float = 0.98
@@ -50,6 +61,30 @@ class StudentTrainConfig:
         """Steps of both phases, the baseline's budget."""
         return self.steps + self.finetune_steps
 
+    @property
+    def phase_steps(self) -> tuple[int, int]:
+        """Steps of (distillation, fine-tune).
+
+        Features alone leave the decoder untrained: where no steps were set aside for it, half of them are.
+        """
+        if self.mode == "feature" and self.finetune_steps == 0:
+            return self.steps // 2, self.steps - self.steps // 2
+        return self.steps, self.finetune_steps
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Term of the distillation's loss -> weight; `attention` counts within the feature loss."""
+        label = {"cross_entropy": 1.0, "dice": self.dice_weight}
+        if self.mode == "label":
+            return label
+        if self.mode == "feature":
+            return {"feature": 1.0, "attention": self.attention_weight}
+        return {**label, "feature": self.feature_weight, "attention": self.attention_weight}
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"There is no mode {self.mode!r}; there are {', '.join(get_args(Mode))}.")
+
 
 def train_student(
     student: nn.Module,
@@ -59,46 +94,76 @@ def train_student(
     config: StudentTrainConfig,
     *,
     weights: Sequence[float] | None = None,
+    teacher: FeatureTeacher | None = None,
     device: torch.device,
     progress: Progress | None = None,
     stop: Stop | None = None,
     checkpoint_path: Path | None = None,
 ) -> dict[str, Any]:
-    """Distil and fine-tune in place; returns `{steps, seconds, augment, curves: {distil, finetune}}` (no finetune without steps for it).
+    """Distil and fine-tune in place.
 
-    `weights` are the dataset images' sampling weights. With a checkpoint path the run resumes in the phase it was in.
+    Returns `{steps, seconds, augment, mode, loss_weights, curves: {distil, finetune}}` (no finetune without steps for
+    it) and, where there is a teacher of features, their `feature_timestep`. `weights` are the dataset images' sampling
+    weights. With a checkpoint path the run resumes in the phase it was in. Raises ValueError where the mode needs a
+    teacher and there is none, or one for images of another size.
     """
     augment = resolve(config.augment, examples, num_classes=len(classes))
     few = ExampleBatches(examples, classes, augment, config.batch_size, device)
     pool = DistillationBatches(
         dataset,
-        few,
+        None if config.mode == "feature" else few,
         augment,
         batch_size=config.batch_size,
         example_share=config.example_share,
         weights=weights,
         device=device,
     )
-    share = config.steps / max(1, config.total_steps)
-    phases: dict[str, tuple[FitConfig, Batches, float]] = {
-        "distil": (_fit_config(config, config.steps, share, config.learning_rate), pool, config.temperature)
+    distilled, finetuned = config.phase_steps
+    share = distilled / max(1, config.total_steps)
+    objective, batches = _distillation(student, pool, teacher, config)
+    phases: dict[str, tuple[FitConfig, Batches, nn.Module]] = {
+        "distil": (_fit_config(config, distilled, share, config.learning_rate), batches, objective)
     }
-    if config.finetune_steps > 0:
-        finetune = _fit_config(config, config.finetune_steps, 1 - share, config.finetune_learning_rate)
-        phases["finetune"] = (finetune, few, 1.0)
+    if finetuned > 0:
+        finetune = _fit_config(config, finetuned, 1 - share, config.finetune_learning_rate)
+        on_labels = SegmentationObjective(student, student_logits, dice_weight=config.dice_weight)
+        phases["finetune"] = (finetune, few, on_labels)
     results: dict[str, FitResult] = {}
     done = 0
-    for index, (phase, (fit_config, batches, temperature)) in enumerate(phases.items()):
-        objective = SegmentationObjective(
-            student, student_logits, temperature=temperature, dice_weight=config.dice_weight
-        )
+    for index, (phase, (fit_config, phase_batches, phase_objective)) in enumerate(phases.items()):
         path = None if checkpoint_path is None else checkpoint_path.with_suffix(f".{index}.safetensors")
         report = None if progress is None else _shifted(progress, done, config.total_steps)
         results[phase] = fit(
-            objective, batches, fit_config, device=device, progress=report, stop=stop, checkpoint_path=path
+            phase_objective, phase_batches, fit_config, device=device, progress=report, stop=stop, checkpoint_path=path
         )
         done += results[phase].steps
-    return _summary(augment, results)
+    recipe: dict[str, Any] = {"mode": config.mode, "loss_weights": config.loss_weights}
+    if config.mode != "label" and teacher is not None:
+        recipe["feature_timestep"] = teacher.tap_timestep
+    return _summary(augment, results) | recipe
+
+
+def _distillation(
+    student: nn.Module, pool: DistillationBatches, teacher: FeatureTeacher | None, config: StudentTrainConfig
+) -> tuple[nn.Module, Batches]:
+    """The first phase's objective and batches."""
+    label = SegmentationObjective(
+        student, student_logits, temperature=config.temperature, dice_weight=config.dice_weight
+    )
+    if config.mode == "label":
+        return label, pool
+    if teacher is None:
+        raise ValueError(f"The mode {config.mode} needs a generator to distil features from.")
+    height, width = pool.dataset[0][0].shape[:2]
+    teacher.check_size(height, width)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        regressor = FeatureRegressor(stage_channels(student), dict(teacher.generator.tap_channels))
+    feature = FeatureObjective(student, student_stages, regressor, config.attention_weight)
+    batches = FeatureBatches(pool, teacher)
+    if config.mode == "feature":
+        return feature, batches
+    return MixObjective(label, feature, student_logits_and_stages, config.feature_weight), batches
 
 
 def train_baseline(

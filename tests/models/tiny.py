@@ -29,3 +29,11 @@ def disc_examples(count: int, *, seed: int = 0, size: int = 32) -> list[Example]
         image = np.where(label[..., None] == 1, 200, 60) + draw.normal(0, 12, (size, size, 3))
         examples.append(Example(image.clip(0, 255).astype(np.uint8), label, instances))
     return examples
+
+
+def soft_dataset(examples: list[Example]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The examples with labels that are 80 % sure."""
+    return [
+        (example.image_HWC, np.moveaxis(np.eye(2, dtype=np.float32)[example.label_HW] * 0.8 + 0.1, -1, 0))
+        for example in examples
+    ]

@@ -12,8 +12,11 @@ from service.job_spec import dump, parse
 LABEL: dict[str, Any] = {"kind": "label", "annotation_set_id": "ann_1", "generator": "g"}
 TRAIN: dict[str, Any] = {"kind": "train_generator", "name": "n", "image_pool_id": "pool_1"}
 
+FEATURE: dict[str, Any] = {**LABEL, "student": {"mode": "feature", "finetune_steps": 5}}
+MIX: dict[str, Any] = {**LABEL, "student": {"mode": "mix", "feature_weight": 0.5, "temperature": 4.0}}
 
-@pytest.mark.parametrize("document", [LABEL, TRAIN, {**LABEL, "filter": {"drop_share": 0}}])
+
+@pytest.mark.parametrize("document", [LABEL, TRAIN, {**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX])
 def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
     spec = parse(document)
     assert parse(dump(spec)) == spec
@@ -42,6 +45,12 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
         {**LABEL, "student": {"architecture": "../../etc/passwd"}},
         {**LABEL, "student": {"steps": 10, "seconds": 10.0}},
         {**LABEL, "student": {"temperature": float("inf")}},
+        {**LABEL, "student": {"mode": "dream"}},
+        {**LABEL, "student": {"mode": "label", "feature_weight": 1.0}},
+        {**LABEL, "student": {"mode": "feature", "feature_weight": 1.0}},
+        {**LABEL, "student": {"mode": "feature", "finetune_steps": 0}},
+        {**LABEL, "student": {"mode": "feature", "temperature": 4.0}},
+        {**LABEL, "student": {"mode": "mix", "feature_weight": -1.0}},
         {**LABEL, "head": {"members": 10**9}},
         {**LABEL, "head": None},
         {**TRAIN, "name": "../x"},

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load
 
 from models.contracts import Stopped
+from models.generators.network import NetworkConfig
 from models.generators.unet_diffusion import UNetDiffusionGenerator
 from service import generators as generator_rows
 from service import jobs, reports, steps, students
@@ -20,7 +22,7 @@ from service.job_spec import parse
 from service.settings import Settings
 from service.tables import Job, Step
 from tests import factories, tiny
-from workers import runtime
+from workers import distil, runtime
 from workers.context import StepContext
 from workers.handlers import HANDLERS
 
@@ -86,6 +88,40 @@ def test_without_held_out_images_the_report_says_what_is_known(factory: Factory,
     assert student.card["onnx"]["agreement"] > 0.999
     assert student.card["generator"]["digest"]
     assert student.card["recipe"]["steps"] == 3
+
+
+@pytest.mark.parametrize("mode", ["feature", "mix"])
+def test_a_student_distilled_with_features_is_stored_as_any_other(
+    factory: Factory, generators: Path, mode: str
+) -> None:
+    spec = {"architecture": "upernet_textnet", "mode": mode, **tiny.STUDENT_BUDGET}
+    job = label_job(factory, generators, student=spec)
+    run_steps(factory, "fit_head", "label_shard", "seal_dataset", "distil")
+    with factory.read() as work:
+        student = students.get(work, step_of(factory, job.id, "distil").output["student_id"])
+        weights = next(file for file in student.files if file["name"] == "model.safetensors")
+        tensors = load(b"".join(work.storage.get_stream(weights["key"])))
+    assert not [name for name in tensors if not name.startswith(("backbone.", "decode_head."))]
+    recipe = student.card["recipe"]
+    assert (recipe["mode"], recipe["feature_timestep"], recipe["steps"]) == (mode, 50, 3)
+    assert recipe["loss_weights"]["attention"] == 10.0
+    assert student.card["onnx"]["agreement"] > 0.999
+
+
+def test_features_of_images_of_another_size_are_a_clear_failure(
+    factory: Factory, generators: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = {"architecture": "segformer_nano", "mode": "mix", **tiny.STUDENT_BUDGET}
+    job = label_job(factory, generators, student=student)
+    run_steps(factory, "fit_head", "label_shard", "seal_dataset")
+    network = NetworkConfig(block_out_channels=(8, 16), layers_per_block=1, attention=False)
+    larger = UNetDiffusionGenerator.build((3, 64, 64), network)
+    monkeypatch.setattr(distil, "load_generator", lambda _context: larger)
+    run_steps(factory, "distil")
+    error = step_of(factory, job.id, "distil").error
+    assert error is not None
+    assert error["type"] == "image-size"
+    assert "64x64" in error["detail"]
 
 
 def test_an_interrupted_distillation_goes_on_from_its_checkpoint(

@@ -2,27 +2,19 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from models.contracts import Stopped
-from models.examples import Example
+from models.feature_distillation import FeatureTeacher
 from models.metrics.evaluation import evaluate
 from models.students.build import build_student
 from models.students.predict import StudentPredictor
-from models.students.training import StudentTrainConfig, train_baseline, train_student
-from tests.models.tiny import STUFF, disc_examples
+from models.students.training import Mode, StudentTrainConfig, train_baseline, train_student
+from tests.models.tiny import STUFF, disc_examples, soft_dataset, tiny_generator
 
 CPU = torch.device("cpu")
 CONFIG = StudentTrainConfig(steps=25, finetune_steps=10, batch_size=8)
-
-
-def soft_dataset(examples: list[Example]) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [
-        (example.image_HWC, np.moveaxis(np.eye(2, dtype=np.float32)[example.label_HW] * 0.8 + 0.1, -1, 0))
-        for example in examples
-    ]
 
 
 def test_a_student_learns_from_soft_labels() -> None:
@@ -42,12 +34,15 @@ def test_the_baseline_has_the_steps_of_both_phases() -> None:
     assert train_baseline(student, disc_examples(2), STUFF, CONFIG, device=CPU)["steps"] == 35
 
 
-def test_an_interrupted_student_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    config = StudentTrainConfig(steps=4, finetune_steps=4, batch_size=4)
+@pytest.mark.parametrize("stopped_at", [2, 6])
+@pytest.mark.parametrize("mode", ["label", "feature", "mix"])
+def test_an_interrupted_student_ends_as_an_uninterrupted_one(tmp_path: Path, mode: Mode, stopped_at: int) -> None:
+    config = StudentTrainConfig(mode=mode, steps=4, finetune_steps=4, batch_size=4)
+    teacher = FeatureTeacher(tiny_generator(), tap_timestep=50)
     dataset, examples = soft_dataset(disc_examples(6)), disc_examples(2, seed=5)
     whole = build_student("segformer_nano", STUFF, (32, 32))
-    train_student(whole, dataset, examples, STUFF, config, device=CPU)
-    polls = iter([False] * 6 + [True])
+    train_student(whole, dataset, examples, STUFF, config, teacher=teacher, device=CPU)
+    polls = iter([False] * stopped_at + [True])
     path = tmp_path / "student"
     with pytest.raises(Stopped):
         train_student(
@@ -56,12 +51,13 @@ def test_an_interrupted_student_ends_as_an_uninterrupted_one(tmp_path: Path) -> 
             examples,
             STUFF,
             config,
+            teacher=teacher,
             device=CPU,
             stop=lambda: next(polls),
             checkpoint_path=path,
         )
     resumed = build_student("segformer_nano", STUFF, (32, 32))
-    train_student(resumed, dataset, examples, STUFF, config, device=CPU, checkpoint_path=path)
+    train_student(resumed, dataset, examples, STUFF, config, teacher=teacher, device=CPU, checkpoint_path=path)
     for name, value in whole.state_dict().items():
         assert torch.allclose(value.float(), resumed.state_dict()[name].float(), atol=1e-4), name
 
@@ -73,3 +69,73 @@ def test_without_a_fine_tune_there_is_one_phase(budget: dict[str, float]) -> Non
     training = train_student(student, soft_dataset(disc_examples(4)), disc_examples(2), STUFF, config, device=CPU)
     assert list(training["curves"]) == ["distil"]
     assert training["steps"] > 0
+
+
+def trained(mode: Mode, architecture: str = "segformer_nano", **changes: float) -> dict[str, torch.Tensor]:
+    config = StudentTrainConfig(**{"mode": mode, "steps": 6, "finetune_steps": 2, "batch_size": 4, **changes})
+    student = build_student(architecture, STUFF, (32, 32))
+    teacher = FeatureTeacher(tiny_generator(), tap_timestep=50)
+    dataset, examples = soft_dataset(disc_examples(6)), disc_examples(2, seed=5)
+    train_student(student, dataset, examples, STUFF, config, teacher=teacher, device=CPU)
+    return student.state_dict()
+
+
+@pytest.mark.parametrize("architecture", ["segformer_nano", "upernet_textnet"])
+def test_a_mix_without_weight_on_the_features_is_label_distillation(architecture: str) -> None:
+    label, mix = trained("label", architecture), trained("mix", architecture, feature_weight=0.0)
+    assert label.keys() == mix.keys()
+    for name, value in label.items():
+        assert torch.allclose(value.float(), mix[name].float(), atol=1e-5), name
+    weighted = trained("mix", architecture)
+    assert any(not torch.allclose(value.float(), weighted[name].float(), atol=1e-3) for name, value in label.items())
+
+
+@pytest.mark.parametrize("mode", ["feature", "mix"])
+def test_the_same_seed_gives_the_same_student(mode: Mode) -> None:
+    first, second = trained(mode), trained(mode)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("mode", ["feature", "mix"])
+def test_a_student_learns_in_every_mode_and_says_how(mode: Mode) -> None:
+    student = build_student("segformer_nano", STUFF, (32, 32))
+    config = StudentTrainConfig(mode=mode, steps=30, finetune_steps=25, batch_size=8)
+    result = train_student(
+        student,
+        soft_dataset(disc_examples(16)),
+        disc_examples(2, seed=5),
+        STUFF,
+        config,
+        teacher=FeatureTeacher(tiny_generator(), tap_timestep=50),
+        device=CPU,
+    )
+    distil = result["curves"]["distil"]
+    assert distil["loss"][-1] < distil["loss"][0]
+    assert {"feature", "attention"} <= set(distil)
+    assert (result["mode"], result["feature_timestep"]) == (mode, 50)
+    assert result["loss_weights"]["attention"] == 10.0
+    assert result["loss_weights"]["feature"] == 1.0
+    scores = evaluate(StudentPredictor(student, STUFF), disc_examples(4, seed=9), STUFF)
+    assert scores.miou is not None
+    assert scores.miou > 0.7
+
+
+def test_features_alone_leave_half_of_the_steps_to_the_decoder_and_the_budget_as_it_is() -> None:
+    config = StudentTrainConfig(mode="feature", steps=5, finetune_steps=0)
+    assert config.phase_steps == (2, 3)
+    assert config.total_steps == StudentTrainConfig(steps=5, finetune_steps=0).total_steps
+    assert StudentTrainConfig(mode="feature", steps=5, finetune_steps=4).phase_steps == (5, 4)
+    assert StudentTrainConfig(mode="mix", steps=5, finetune_steps=0).phase_steps == (5, 0)
+
+
+def test_features_need_a_generator_of_the_images_size() -> None:
+    config = StudentTrainConfig(mode="mix", steps=1, batch_size=2)
+    student = build_student("segformer_nano", STUFF, (64, 64))
+    dataset, examples = soft_dataset(disc_examples(2, size=64)), disc_examples(2, size=64)
+    with pytest.raises(ValueError, match="needs a generator"):
+        train_student(student, dataset, examples, STUFF, config, device=CPU)
+    teacher = FeatureTeacher(tiny_generator(), tap_timestep=50)
+    with pytest.raises(ValueError, match="32x32, the images are 64x64"):
+        train_student(student, dataset, examples, STUFF, config, teacher=teacher, device=CPU)
+    with pytest.raises(ValueError, match="no mode 'dream'"):
+        StudentTrainConfig(mode="dream")  # type: ignore[arg-type]
