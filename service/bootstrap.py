@@ -71,11 +71,16 @@ def build_factory(
 def prepare(factory: Factory) -> None:
     """Bring the database to the newest schema, try the store, register the operator's generators; run before serving."""
     migrate(factory.settings.resolved_database_url)
-    factory.storage.put_stream(object_keys.STORE_MARKER, [b'{"format": 1}'])
+    put_marker(factory.storage)
     folder = factory.settings.bundled_generators_dir
     if folder is not None:
         with factory.work() as work:
             generators.register_folder(work, folder)
+
+
+def put_marker(storage: ObjectStorage) -> None:
+    """Write the store's marker, always the same bytes. Raises StorageError, StorageFull."""
+    storage.put_stream(object_keys.STORE_MARKER, [b'{"format": 1}'])
 
 
 def main() -> None:

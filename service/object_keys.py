@@ -1,6 +1,9 @@
-"""Every object key is spelled here, once."""
+"""Every object key is spelled here, once, and read back here: `parse` knows every kind that a function below writes."""
 
 from __future__ import annotations
+
+import re
+from dataclasses import dataclass
 
 STORE_MARKER = "label-factory.json"
 """Written when a service is prepared: proves that the store takes writes, and makes the bucket where stores do that."""
@@ -54,3 +57,44 @@ def dataset_export(dataset_id: str, export_format: str, token: int) -> str:
 def student_file(student_id: str, token: int, name: str) -> str:
     """One file of a student's directory; the zip of all is named `student.zip`."""
     return f"students/{student_id}/{token}/{name}"
+
+
+@dataclass(frozen=True)
+class ObjectKey:
+    """A key, read back."""
+
+    key: str
+    """The key itself."""
+    kind: str
+    """Name of the function above that spells it; `store_marker` for the marker."""
+    owner_id: str
+    """Id of the row that owns it; empty for the marker."""
+    token: str
+    """Attempt that wrote it; empty where a kind has none."""
+
+
+_PATTERNS = {
+    "store_marker": re.compile(re.escape(STORE_MARKER)),
+    "generator_prefix": re.compile(r"generators/(?P<id>[^/]+)/(?P<token>[^/]+)/.+"),
+    "generator_archive": re.compile(r"generators/(?P<id>[^/]+)/(?P<token>[^/]+)\.zip"),
+    "pool_part": re.compile(r"pools/(?P<id>[^/]+)/\d{5,}-[^/]+\.tar"),
+    "annotation_set": re.compile(r"annotation_sets/(?P<id>[^/]+)/[^/]+\.tar"),
+    "annotation_index": re.compile(r"annotation_sets/(?P<id>[^/]+)/[^/]+\.index\.json"),
+    "step_file": re.compile(r"steps/(?P<id>[^/]+)/(?P<token>\d+)-.+"),
+    "dataset_shard": re.compile(r"datasets/(?P<id>[^/]+)/shards/\d{5,}-(?P<token>\d+)\.tar"),
+    "dataset_manifest": re.compile(r"datasets/(?P<id>[^/]+)/manifest\.json"),
+    "dataset_export": re.compile(r"datasets/(?P<id>[^/]+)/exports/[^/]+-(?P<token>\d+)\.zip"),
+    "student_file": re.compile(r"students/(?P<id>[^/]+)/(?P<token>\d+)/.+"),
+}
+KINDS = tuple(_PATTERNS)
+"""All kinds of keys: one for every function here that spells one, and the marker."""
+
+
+def parse(key: str) -> ObjectKey | None:
+    """What a key says, or None for one that nothing here spells."""
+    for kind, pattern in _PATTERNS.items():
+        found = pattern.fullmatch(key)
+        if found is not None:
+            groups = found.groupdict()
+            return ObjectKey(key, kind, groups.get("id", ""), groups.get("token", ""))
+    return None

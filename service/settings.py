@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     """How often expired leases are looked for and ready steps are rung again."""
     progress_event_seconds: Annotated[float, Field(ge=0, le=3_600)] = 1.0
     """At most one progress event per step in this time."""
+    collect_seconds: Seconds = 21_600.0
+    """How often the store is searched for objects that no row names."""
+    orphan_seconds: Annotated[float, Field(ge=3_600, le=366 * 86_400)] = 86_400.0
+    """Such an object is removed at this age; longer than any upload, and than two leases."""
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Images per shard: small enough for several workers to share a job."""
 
@@ -112,6 +116,12 @@ class Settings(BaseSettings):
     def _check_heartbeat(self) -> Self:
         if self.heartbeat_seconds * 3 > self.lease_seconds:
             raise ValueError("heartbeat_seconds must be at most a third of lease_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _check_orphans(self) -> Self:
+        if self.orphan_seconds <= 2 * self.lease_seconds:
+            raise ValueError("orphan_seconds must be more than twice lease_seconds")
         return self
 
     @property

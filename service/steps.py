@@ -231,6 +231,12 @@ def reap(work: Work) -> int:
     return changed
 
 
+def running_tokens(work: Work, step_ids: Sequence[str]) -> dict[str, int]:
+    """Tokens of those of these steps (some hundreds at most) that run, by id; a lease that ran out may come back."""
+    query = select(Step.id, Step.token).where(Step.id.in_(step_ids), Step.state == "running")
+    return {row.id: row.token for row in work.session.execute(query)}
+
+
 def outputs(work: Work, job_id: str, kind: str) -> list[dict[str, Any]]:
     """Outputs of the job's succeeded steps of one kind, by index."""
     query = select(Step.output).where(Step.job_id == job_id, Step.kind == kind, Step.state == "succeeded")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import unquote, urlparse
@@ -25,6 +26,10 @@ CHUNK_BYTES = 1 << 20
 # Parts in flight of one upload: bounds its memory to a few dozen MiB.
 PART_BYTES = 8 << 20
 PARTS_IN_FLIGHT = 3
+# Objects of one batch of a scan: what a listing of any length holds in memory.
+SCAN_BATCH = 500
+# A folder's objects are written beside their place under such names.
+UNFINISHED = re.compile(r"#\d+$")
 FULL_SIGNS = ("No space left on device", "os error 28", "StorageFull", "InsufficientStorage", "507 ")
 
 Source = BinaryIO | Iterable[bytes]
@@ -38,6 +43,18 @@ class StoredObject:
     """Length of the object."""
     sha256: str
     """Hex digest of its bytes."""
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """What the store says of an object without its bytes."""
+
+    key: str
+    """Its key."""
+    num_bytes: int
+    """Its length."""
+    modified_at: datetime
+    """When it was last written, on the store's clock (S3 counts whole seconds)."""
 
 
 class StorageError(ServiceError):
@@ -75,6 +92,21 @@ class ObjectStorage(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of all objects in a folder; the prefix ends with a slash."""
+        ...
+
+    def scan(self) -> Iterator[Sequence[ListedObject]]:
+        """All objects in batches, in no order; the next batch is asked for when it is wanted. Raises StorageError."""
+        ...
+
+    def stat(self, key: str) -> ListedObject:
+        """Length and age of an object. Raises NotFound."""
+        ...
+
+    def remove_unfinished(self, written_before: datetime, *, dry_run: bool = False) -> Sequence[ListedObject]:
+        """Remove what writers that were killed left of objects; no listing shows it. Returns it.
+
+        Nothing on S3, where the bucket's lifecycle rule for incomplete uploads does that.
+        """
         ...
 
     def check(self) -> None:
@@ -180,6 +212,31 @@ class ObstoreStorage:
         with self._translated(prefix):
             for batch in obstore.list(self._store, prefix=prefix):
                 yield from sorted(entry["path"] for entry in batch)
+
+    def scan(self) -> Iterator[Sequence[ListedObject]]:
+        with self._translated("."):
+            for batch in obstore.list(self._store, chunk_size=SCAN_BATCH):
+                yield [ListedObject(entry["path"], int(entry["size"]), entry["last_modified"]) for entry in batch]
+
+    def stat(self, key: str) -> ListedObject:
+        with self._translated(key):
+            found = obstore.head(self._store, key)
+        return ListedObject(key, int(found["size"]), found["last_modified"])
+
+    def remove_unfinished(self, written_before: datetime, *, dry_run: bool = False) -> Sequence[ListedObject]:
+        if not isinstance(self._store, LocalStore) or self._store.prefix is None:
+            return []
+        root, removed = Path(self._store.prefix), []
+        for path in root.rglob("*#*"):
+            # Gone meanwhile: its writer has finished after all.
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
+                if UNFINISHED.search(path.name) and path.is_file() and modified_at < written_before:
+                    if not dry_run:
+                        path.unlink()
+                    removed.append(ListedObject(path.relative_to(root).as_posix(), found.st_size, modified_at))
+        return removed
 
     def check(self) -> None:
         with self._translated("."):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 from service.doorbell import ListDoorbell
 from service.errors import NotFound, StorageFull
-from service.storage import Digest, Source, StoredObject
+from service.storage import Digest, ListedObject, Source, StoredObject
 
 __all__ = ["ListDoorbell", "MemoryStorage"]
 
@@ -16,6 +17,7 @@ class MemoryStorage:
 
     def __init__(self, room: int | None = None) -> None:
         self.objects: dict[str, bytes] = {}
+        self.modified_at: dict[str, datetime] = {}
         self.room = room
 
     def put_stream(self, key: str, source: Source) -> StoredObject:
@@ -24,6 +26,7 @@ class MemoryStorage:
         if self.room is not None and sum(map(len, self.objects.values())) + len(content) > self.room:
             raise StorageFull("The object store in memory is full.")
         self.objects[key] = content
+        self.modified_at[key] = datetime.now(UTC)
         return digest.result()
 
     def get_stream(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -45,6 +48,17 @@ class MemoryStorage:
 
     def list(self, prefix: str) -> Iterator[str]:
         return iter(sorted(key for key in self.objects if key.startswith(prefix)))
+
+    def scan(self) -> Iterator[Sequence[ListedObject]]:
+        for key in list(self.objects):
+            if key in self.objects:
+                yield [self.stat(key)]
+
+    def stat(self, key: str) -> ListedObject:
+        return ListedObject(key, len(self._get(key)), self.modified_at[key])
+
+    def remove_unfinished(self, written_before: datetime, *, dry_run: bool = False) -> Sequence[ListedObject]:
+        return []
 
     def check(self) -> None:
         pass

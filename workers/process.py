@@ -16,7 +16,7 @@ from service.logs import configure_logging
 from service.settings import Settings
 from workers.device import limit_threads
 from workers.handlers import HANDLERS
-from workers.runtime import remove_stale_scratch, run_next_step
+from workers.runtime import run_next_step
 
 log = structlog.get_logger(__name__)
 
@@ -52,5 +52,4 @@ def start_process(settings: Settings) -> WorkerProcess:
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     limit_threads(settings.torch_threads)
-    remove_stale_scratch(settings)
     return WorkerProcess(build_factory(settings), f"{socket.gethostname()}:{os.getpid()}")

@@ -1,4 +1,7 @@
-"""Gives back what silent workers held, from a thread of every worker process; no beat, no clock of its own."""
+"""Gives back what silent workers held and clears away what they left, from two threads of every worker process.
+
+No beat, no clock of its own.
+"""
 
 import threading
 
@@ -6,6 +9,7 @@ import structlog
 
 from service import steps
 from service.bootstrap import Factory
+from workers.collect import collect_until
 
 log = structlog.get_logger(__name__)
 
@@ -26,5 +30,7 @@ def reap_until(factory: Factory, shutdown: threading.Event) -> None:
 
 
 def start_reaper(factory: Factory, shutdown: threading.Event) -> None:
-    """Reap in a background thread until shutdown."""
+    """Reap and collect in background threads until shutdown."""
     threading.Thread(target=reap_until, args=(factory, shutdown), name="reaper", daemon=True).start()
+    # A thread of its own: a million objects must not keep steps waiting.
+    threading.Thread(target=collect_until, args=(factory, shutdown), name="collector", daemon=True).start()

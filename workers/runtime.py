@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import structlog
 
@@ -14,7 +13,6 @@ from service import events, steps
 from service.bootstrap import Factory
 from service.doorbell import QUEUES
 from service.errors import LeaseLost, ServiceError
-from service.settings import Settings
 from service.steps import ClaimedStep
 from workers.checkpoint import Checkpoint
 from workers.context import Outcome, StepContext
@@ -22,10 +20,9 @@ from workers.device import PeakMemory, choose_device, give_memory_back, is_out_o
 from workers.lease import Lease, StopReason
 from workers.problems import StepError, describe
 from workers.progress import ProgressTracker
+from workers.scratch import attempt_folder
 
 Handler = Callable[[StepContext], Outcome]
-
-STALE_SCRATCH_SECONDS = 24 * 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +53,7 @@ class _Attempt:
 
     def __init__(self, factory: Factory, step: ClaimedStep, shutdown: threading.Event) -> None:
         self.factory, self.step = factory, step
-        self.scratch = steps_folder(factory.settings) / f"{step.id}-{step.token}"
+        self.scratch = attempt_folder(factory.settings, step.id, step.token)
         self.tracker = ProgressTracker()
         self.lease = Lease(factory, step, self.tracker.snapshot, shutdown)
         self.checkpoint = Checkpoint(factory, step, self.scratch / "checkpoint")
@@ -157,17 +154,3 @@ class _Attempt:
         """Whatever the reason for stopping, the work done so far is worth keeping; it must not hide the reason."""
         with suppress(ServiceError, OSError):
             self.checkpoint.save()
-
-
-def steps_folder(settings: Settings) -> Path:
-    """Where attempts have their scratch folders."""
-    return settings.resolved_scratch_dir / "steps"
-
-
-def remove_stale_scratch(settings: Settings) -> None:
-    """Remove what killed workers left behind a day ago or earlier."""
-    oldest = time.time() - STALE_SCRATCH_SECONDS
-    for folder in steps_folder(settings).glob("*"):
-        with suppress(OSError):
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)

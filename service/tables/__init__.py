@@ -3,6 +3,7 @@
 from service.tables.annotation_set import AnnotationSet
 from service.tables.base import Base
 from service.tables.dataset import Dataset, DatasetExport, DatasetImage, DatasetShard
+from service.tables.duty import Duty
 from service.tables.event import Event
 from service.tables.generator import Generator
 from service.tables.image_pool import ImagePool, PoolPart
@@ -18,6 +19,7 @@ __all__ = [
     "DatasetExport",
     "DatasetImage",
     "DatasetShard",
+    "Duty",
     "Event",
     "Generator",
     "ImagePool",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -13,7 +14,7 @@ import pytest
 from service.errors import NotFound, StorageFull
 from service.ids import new_id
 from service.settings import Settings
-from service.storage import ObjectStorage, ObstoreStorage, StorageError, digest_file, open_storage
+from service.storage import SCAN_BATCH, ObjectStorage, ObstoreStorage, StorageError, digest_file, open_storage
 from tests.fakes import MemoryStorage
 from tests.servers import S3Address
 
@@ -94,6 +95,31 @@ def test_listing_and_deleting(storage: ObjectStorage) -> None:
         storage.delete(key)
     assert list(storage.list("steps/one/")) == []
     assert storage.exists("steps/two/00")
+
+
+def test_a_scan_sees_everything_with_length_and_age(storage: ObjectStorage) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    keys = {f"a/{index // 10}/{index}" for index in range(40)} | {"b/c", "top"}
+    for key in keys:
+        storage.put_stream(key, io.BytesIO(b"four"))
+    found = {item.key: item for batch in storage.scan() for item in batch}
+    assert set(found) == keys
+    for item in found.values():
+        assert item.num_bytes == 4
+        assert before <= item.modified_at <= datetime.now(UTC) + timedelta(seconds=2)
+    assert storage.stat("top") == found["top"]
+    with pytest.raises(NotFound):
+        storage.stat("nothing")
+
+
+def test_what_is_scanned_may_be_deleted_meanwhile(storage: ObjectStorage) -> None:
+    for index in range(SCAN_BATCH + 20):
+        storage.put_stream(f"a/{index}/x", io.BytesIO(b"x"))
+    for batch in storage.scan():
+        assert len(batch) <= SCAN_BATCH
+        for item in batch:
+            storage.delete(item.key)
+    assert [item for batch in storage.scan() for item in batch] == []
 
 
 def test_a_wrong_secret_is_told(s3_address: S3Address, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from service.tables import Step
 from tests import factories
 from workers.context import Outcome, StepContext
 from workers.problems import StepError
-from workers.runtime import run_next_step, steps_folder
+from workers.runtime import run_next_step
+from workers.scratch import steps_folder
 
 
 @pytest.fixture
