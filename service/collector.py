@@ -24,14 +24,18 @@ Why that loses nothing, whoever writes meanwhile:
 What a killed writer left of an object in a folder goes by its age alone: it has no key yet that a row could name.
 
 One process of the cluster collects at a time, under a lease. That saves work; two at once would harm nothing.
+A store and its database are tied by an id in both; with any other database nothing is removed, or a forgotten setting
+or a new, empty database would make every object an orphan.
 A key that `object_keys` does not spell belongs to somebody else and is left alone.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -45,7 +49,7 @@ from service import duties, object_keys
 from service.advance import ENDED
 from service.bootstrap import Factory, put_marker
 from service.clock import database_now, read_clock
-from service.errors import NotFound, ServiceError
+from service.errors import Conflict, NotFound, ServiceError
 from service.object_keys import ObjectKey
 from service.references import referenced
 from service.storage import ListedObject
@@ -125,11 +129,12 @@ def collect(
     on_orphan: Callable[[ListedObject], None] = lambda _found: None,
     older_than_seconds: float | None = None,
 ) -> Collected:
-    """Go through the store once. Raises StorageError when it cannot be listed.
+    """Go through the store once. Raises StorageError when it cannot be listed, Conflict when it is another database's.
 
     `stop` is asked before each batch and each removal. `older_than_seconds` stands in for `orphan_seconds`; only tests set it.
     """
     age = timedelta(seconds=factory.settings.orphan_seconds if older_than_seconds is None else older_than_seconds)
+    require_own_store(factory)
     collection = _Collection(factory, age, dry_run, stop, on_orphan)
     if not dry_run:
         collection.forget_checkpoints()
@@ -140,6 +145,27 @@ def collect(
     else:
         collection.remove_unfinished()
     return collection.result
+
+
+def require_own_store(factory: Factory) -> None:
+    """Tie store and database together, or prove that they are. Raises Conflict: to another database all are orphans."""
+    try:
+        owner = str(json.loads(b"".join(factory.storage.get_stream(object_keys.STORE_OWNER)))["database"])
+    except NotFound:
+        owner = f"store-{uuid.uuid4().hex}"
+        with factory.work() as work:
+            duties.ensure(work, owner)
+        factory.storage.put_stream(object_keys.STORE_OWNER, [json.dumps({"database": owner}).encode()])
+        return
+    except (ValueError, KeyError, TypeError):
+        owner = ""
+    with factory.read() as work:
+        if not duties.exists(work, owner):
+            raise Conflict(
+                "The objects belong to another database; nothing is removed. Check LABEL_FACTORY_DATABASE_URL and "
+                f"LABEL_FACTORY_STORAGE_URL. If this database shall own them, delete {object_keys.STORE_OWNER} there: "
+                "what no row of this database names is removed then."
+            )
 
 
 def _batches(factory: Factory) -> Iterator[Sequence[ListedObject]]:

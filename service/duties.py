@@ -12,9 +12,7 @@ from service.unit_of_work import Work
 
 def take(work: Work, name: str, *, owner: str, every_seconds: float = 0.0) -> int | None:
     """Take a duty that nobody is at and that was last done `every_seconds` ago; its token, or None."""
-    work.session.execute(
-        text("INSERT INTO duties (name, token) VALUES (:name, 0) ON CONFLICT DO NOTHING"), {"name": name}
-    )
+    ensure(work, name)
     free = or_(Duty.lease_until.is_(None), Duty.lease_until < database_now())
     due = or_(Duty.done_at.is_(None), Duty.done_at <= database_now(-every_seconds))
     lease_until = database_now(work.settings.lease_seconds)
@@ -25,6 +23,18 @@ def take(work: Work, name: str, *, owner: str, every_seconds: float = 0.0) -> in
         .returning(Duty.token)
     )
     return work.session.execute(taken, execution_options={"synchronize_session": False}).scalar_one_or_none()
+
+
+def ensure(work: Work, name: str) -> None:
+    """Have a row for this name."""
+    work.session.execute(
+        text("INSERT INTO duties (name, token) VALUES (:name, 0) ON CONFLICT DO NOTHING"), {"name": name}
+    )
+
+
+def exists(work: Work, name: str) -> bool:
+    """Whether this database has a row for this name."""
+    return work.session.get(Duty, name) is not None
 
 
 def renew(work: Work, name: str, token: int) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 STORE_MARKER = "label-factory.json"
 """Written when a service is prepared: proves that the store takes writes, and makes the bucket where stores do that."""
 
+STORE_OWNER = "label-factory-database.json"
+"""Says which database has the rows of these objects; without that row nothing here is taken for an orphan."""
+
 
 def generator_prefix(generator_id: str, token: str | int) -> str:
     """Folder of a generator's diffusers directory; ends with a slash."""
@@ -66,15 +69,15 @@ class ObjectKey:
     key: str
     """The key itself."""
     kind: str
-    """Name of the function above that spells it; `store_marker` for the marker."""
+    """Name of the function above that spells it; `store_marker` for the markers."""
     owner_id: str
-    """Id of the row that owns it; empty for the marker."""
+    """Id of the row that owns it; empty for the markers."""
     token: str
     """Attempt that wrote it; empty where a kind has none."""
 
 
 _PATTERNS = {
-    "store_marker": re.compile(re.escape(STORE_MARKER)),
+    "store_marker": re.compile("|".join(map(re.escape, (STORE_MARKER, STORE_OWNER)))),
     "generator_prefix": re.compile(r"generators/(?P<id>[^/]+)/(?P<token>[^/]+)/.+"),
     "generator_archive": re.compile(r"generators/(?P<id>[^/]+)/(?P<token>[^/]+)\.zip"),
     "pool_part": re.compile(r"pools/(?P<id>[^/]+)/\d{5,}-[^/]+\.tar"),
@@ -87,7 +90,7 @@ _PATTERNS = {
     "student_file": re.compile(r"students/(?P<id>[^/]+)/(?P<token>\d+)/.+"),
 }
 KINDS = tuple(_PATTERNS)
-"""All kinds of keys: one for every function here that spells one, and the marker."""
+"""All kinds of keys: one for every function here that spells one, and the markers."""
 
 
 def parse(key: str) -> ObjectKey | None:

@@ -12,6 +12,7 @@ import structlog
 
 from service.bootstrap import Factory, build_factory
 from service.collector import Collected, collect, collect_in_turn
+from service.errors import ServiceError
 from service.logs import configure_logging
 from service.settings import Settings
 from workers.scratch import remove_abandoned
@@ -34,12 +35,17 @@ def collect_until(factory: Factory, shutdown: threading.Event) -> None:
 
 
 def run(factory: Factory, *, dry_run: bool) -> int:
-    """Collect once, now; the exit code: 1 when another process is at it or an orphan could not be removed."""
+    """Collect once, now; the exit code: 1 when it cannot be done now or an orphan could not be removed."""
     folders = remove_abandoned(factory, dry_run=dry_run)
-    if dry_run:
-        found: Collected | None = collect(factory, dry_run=True, on_orphan=lambda item: _say(item.key))
-    else:
-        found = collect_in_turn(factory)
+    found: Collected | None
+    try:
+        if dry_run:
+            found = collect(factory, dry_run=True, on_orphan=lambda item: _say(item.key))
+        else:
+            found = collect_in_turn(factory)
+    except ServiceError as error:
+        _say(str(error))
+        return 1
     for folder in folders:
         _say(str(folder))
     if found is None:

@@ -16,6 +16,7 @@ class Duty(Base):
     __tablename__ = "duties"
 
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    """What is to be done; or `store-...`, the id of the object store that belongs to this database."""
     token: Mapped[int] = mapped_column(BigInteger, default=0)
     """Grows with every taking."""
     owner: Mapped[str | None] = mapped_column(String(200))

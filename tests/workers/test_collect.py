@@ -137,10 +137,10 @@ def test_by_hand(factory: Factory, capsys: pytest.CaptureFixture[str]) -> None:
     key = orphan(factory)
     assert command.run(factory, dry_run=True) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{key}\n1 orphaned objects of 2 would be removed, 5 bytes.\n")
+    assert out.startswith(f"{key}\n1 orphaned objects of 3 would be removed, 5 bytes.\n")
     assert factory.storage.exists(key)
     assert command.run(factory, dry_run=False) == 0
-    assert "1 orphaned objects of 2 removed, 5 bytes." in capsys.readouterr().out
+    assert "1 orphaned objects of 3 removed, 5 bytes." in capsys.readouterr().out
     assert not factory.storage.exists(key)
 
 
@@ -154,6 +154,14 @@ def test_by_hand_while_another_process_is_at_it(factory: Factory, capsys: pytest
     collect_in_turn(factory, stop=stop)
     assert set(codes) == {1}
     assert "Another process" in capsys.readouterr().out
+
+
+def test_by_hand_with_the_wrong_database(factory: Factory, capsys: pytest.CaptureFixture[str]) -> None:
+    key = orphan(factory)
+    factory.storage.put_stream(object_keys.STORE_OWNER, [b'{"database": "store-of-somebody"}'])
+    assert command.run(factory, dry_run=False) == 1
+    assert "another database" in capsys.readouterr().out
+    assert factory.storage.exists(key)
 
 
 def test_the_reapers_company_collects_and_ends(factory: Factory) -> None:
@@ -198,5 +206,5 @@ def test_the_command_works_in_a_process_of_its_own_without_torch(factory: Factor
             [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=120
         )
         assert result.returncode == 0, result.stderr
-        assert result.stdout.count("1 orphaned objects of 2") == 1
+        assert result.stdout.count("1 orphaned objects of 3") == 1
     assert not factory.storage.exists(key)
