@@ -35,7 +35,7 @@ class HeadTrainConfig:
     members: int = 4
     width: int = 64
     dropout: float = 0.1
-    steps: int = 300
+    steps: int = 450
     """Optimiser steps; every one sees new views."""
     tap_timestep: int | None = None
     """Timestep of the features; None = all of `timesteps`, or the best of them by cross-validation."""
