@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,8 +14,11 @@ from service.steps import Progress
 from tests.factories import job_now, lose, make_job, record_shard
 
 
-def work_until_done(factory: Factory, name: str, job_id: str) -> list[str]:
-    """A worker that beats, sometimes falls silent, and records; the steps it recorded."""
+def work_until_done(factory: Factory, name: str, job_id: str, meeting: threading.Barrier | None = None) -> list[str]:
+    """A worker that beats, sometimes falls silent, and records; the steps it recorded.
+
+    With a meeting it waits at its first shard until every other worker holds one too.
+    """
     chance = random.Random(name)
     recorded = []
     deadline = time.monotonic() + 200
@@ -27,6 +31,9 @@ def work_until_done(factory: Factory, name: str, job_id: str) -> list[str]:
             with factory.work() as work:
                 steps.reap(work)
             continue
+        if meeting is not None and step.kind == "label_shard":
+            meeting.wait(timeout=60)
+            meeting = None
         if chance.random() < 0.1 and step.attempt == 1:
             lose(factory, step.id)
         with factory.work() as work:
@@ -47,8 +54,9 @@ def work_until_done(factory: Factory, name: str, job_id: str) -> list[str]:
 
 def test_four_workers_share_one_job(any_factory: Factory) -> None:
     job = make_job(any_factory, num_images=256 * 20)
+    meeting = threading.Barrier(4)
     with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(work_until_done, any_factory, f"worker-{n}", job.id) for n in range(4)]
+        futures = [pool.submit(work_until_done, any_factory, f"worker-{n}", job.id, meeting) for n in range(4)]
         recorded = [future.result() for future in futures]
     with any_factory.read() as work:
         rows = steps.list_of_job(work, job.id)

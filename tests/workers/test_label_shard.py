@@ -78,7 +78,10 @@ def test_a_shard_of_sampled_images(factory: Factory, generators: Path) -> None:
     assert sample.label_HW is not None
     probabilities_CHW = soft_labels.decode(sample.soft)
     assert probabilities_CHW.shape == (2, tiny.SIZE, tiny.SIZE)
-    assert (probabilities_CHW.argmax(0) == sample.label_HW).mean() > 0.99
+    # A head of two steps is unsure; where the classes differ by more than the soft labels' precision, both must agree.
+    decided_HW = np.abs(probabilities_CHW[0] - probabilities_CHW[1]) > 0.02
+    assert decided_HW.any()
+    assert (probabilities_CHW.argmax(0) == sample.label_HW)[decided_HW].all()
     assert sample.meta["class_pixels"] == np.bincount(sample.label_HW.ravel(), minlength=2).tolist()
     with factory.read() as work:
         image = datasets.get_image(work, jobs.get(work, job.id).result["dataset_id"], 17)
