@@ -20,7 +20,8 @@ def read_few(pack: Path) -> tuple[list[Example], list[ClassSpec]]:
 
 def read_unlabelled(pack: Path, count: int, *, without: Collection[bytes] = ()) -> np.ndarray:
     """`count` random images of `unlabelled.zip`, uint8 BHWC, leaving out those whose bytes are given."""
+    left_out = set(without)
     images = [image.image_HWC for image in read_pool(pack / "unlabelled.zip")]
-    images = [image_HWC for image_HWC in images if image_HWC.tobytes() not in set(without)]
+    images = [image_HWC for image_HWC in images if image_HWC.tobytes() not in left_out]
     order = np.random.default_rng(0).permutation(len(images))[:count]
     return np.stack([images[index] for index in order])

@@ -38,8 +38,13 @@ class BlindGenerator(UNetDiffusionGenerator):
 
     def encode(self, images_BCHW: Tensor, *, tap_timestep: int | None = None, seeds: Sequence[int]) -> Features:
         """Zeros of the right shapes."""
-        features = super().encode(images_BCHW[:1], tap_timestep=tap_timestep, seeds=seeds[:1])
-        return {name: value.new_zeros(len(images_BCHW), *value.shape[1:]) for name, value in features.items()}
+        del tap_timestep, seeds
+        height, width = self.image_size[1:]
+        strides = self.tap_strides
+        return {
+            name: images_BCHW.new_zeros(len(images_BCHW), channels, height // strides[name], width // strides[name])
+            for name, channels in self.tap_channels.items()
+        }
 
 
 def soft_labels(
