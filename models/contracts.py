@@ -28,6 +28,10 @@ class Stopped(Exception):  # noqa: N818 - not an error
     """The work was asked to stop; what was done is in its last checkpoint."""
 
 
+class NotOffered(NotImplementedError):  # noqa: N818 - a fact of the family, not a fault
+    """A generator of this family cannot do what was asked; the message says why and what to do."""
+
+
 @dataclass(frozen=True)
 class ClassSpec:
     """One class of an annotation set; its index is its place in the list of classes."""
@@ -47,6 +51,10 @@ class Generator(Protocol):
     """
 
     family: str
+    can_sample: bool
+    """Whether it draws images; where not, `sample` raises NotOffered."""
+    can_encode: bool
+    """Whether it gives the features of real images; where not, `encode` raises NotOffered."""
 
     @property
     def image_size(self) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from sqlalchemy import delete, or_, select, update
 
 from service import events, object_keys
 from service.errors import Conflict, Invalid, NotFound, fault
+from service.generator_families import GENERATOR_FAMILIES, TRAINED_HERE
 from service.ids import new_id
 from service.job_spec import TrainGeneratorSpec
 from service.paging import Page, newest_first
@@ -19,7 +20,6 @@ from service.safetensors_header import count_parameters
 from service.tables import Generator, ImagePool, Job
 from service.unit_of_work import Work
 
-FAMILY = "unet_diffusion"
 CARD_FILE = "generator.json"
 SAMPLES_FILE = "samples.png"
 # Weights only as safetensors: the other forms run code when they are opened.
@@ -87,7 +87,7 @@ def open_for_job(work: Work, job: Job, spec: TrainGeneratorSpec) -> Generator:
         id=new_id("gen"),
         name=spec.name,
         state="training",
-        family=FAMILY,
+        family=TRAINED_HERE,
         image_height=pool.image_height,
         image_width=pool.image_width,
         image_channels=3,
@@ -157,7 +157,7 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
         id=generator_id,
         name=name,
         state="ready",
-        family=card.get("family", FAMILY),
+        family=card.get("family", TRAINED_HERE),
         image_height=height,
         image_width=width,
         image_channels=channels,
@@ -210,7 +210,7 @@ def _count_parameters(directory: Path, files: list[Path]) -> int:
 
 
 def _read_card(directory: Path) -> dict[str, Any]:
-    """`generator.json`, whose image_size (channels, height, width) is needed."""
+    """`generator.json`, whose image_size (channels, height, width) is needed and whose family must be one we have."""
     try:
         card = json.loads((directory / CARD_FILE).read_text("utf-8"))
         size = card["image_size"]
@@ -220,6 +220,9 @@ def _read_card(directory: Path) -> dict[str, Any]:
     if not sound:
         message = "must be JSON with image_size [channels, height, width]"
         raise Invalid(f"The directory {directory.name} is not a generator.", [fault(CARD_FILE, message)])
+    if (family := card.get("family", TRAINED_HERE)) not in GENERATOR_FAMILIES:
+        message = f"names the family {family}; known are {', '.join(GENERATOR_FAMILIES)}"
+        raise Invalid(f"The directory {directory.name} is of no known family.", [fault(CARD_FILE, message)])
     return dict(card)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from service import generators
 from service.errors import Invalid, fault
+from service.generator_families import label_faults
 from service.job_spec import LabelSpec, TrainGeneratorSpec
 from service.lookup import find
 from service.tables import AnnotationSet, Generator, ImagePool
@@ -52,6 +53,8 @@ def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
         faults.add("generator", f"There is no generator {spec.generator}.")
     elif generator.state != "ready":
         faults.add("generator", f"The generator {generator.name} is {generator.state}, not ready.")
+    else:
+        faults.found += label_faults(generator.name, generator.family, spec.pools)
     few = _annotation_set(work, faults, "annotation_set_id", spec.annotation_set_id, generator)
     if few is not None and len(few.classes) < 2:
         faults.add("annotation_set_id", f"The annotation set {few.id} has one class only; at least two are needed.")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.contracts import ClassSpec
+from models.contracts import Generator as ImageGenerator
 from models.examples import Example
-from models.generators.unet_diffusion import UNetDiffusionGenerator
+from models.generators.families import FAMILIES
 from models.heads.fusion import FusionHead
 from service import annotation_sets, generators, steps
 from service.formats.annotated_images import LabelClass
@@ -20,7 +21,6 @@ from workers.problems import StepError
 
 Loaded = TypeVar("Loaded")
 
-GENERATOR_FAMILIES = {UNetDiffusionGenerator.family: UNetDiffusionGenerator}
 MAX_CACHED = 2
 """A generator and its head: what the shards of one job share."""
 
@@ -90,14 +90,14 @@ def find_generator(context: StepContext) -> Generator:
         return generators.get(work, context.label_spec.generator)
 
 
-def load_generator(context: StepContext) -> UNetDiffusionGenerator:
+def load_generator(context: StepContext) -> ImageGenerator:
     """The job's generator on the device, loaded once for all shards that this process runs in a row."""
     row = find_generator(context)
     prefix = generators.file_key(row, "")
 
-    def load() -> UNetDiffusionGenerator:
+    def load() -> ImageGenerator:
         folder = fetch_directory(context, prefix, context.scratch / "generator")
-        return GENERATOR_FAMILIES[row.family].load(folder, context.device)
+        return FAMILIES[row.family].load(folder, context.device)
 
     return cached(("generator", row.id, prefix, str(context.device)), load)
 

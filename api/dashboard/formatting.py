@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from service.generator_families import GENERATOR_FAMILIES
+
 STEP_TITLES = {
     "fit_head": "Fit the head",
     "label_shard": "Label images",
@@ -19,7 +21,7 @@ STEP_TITLES = {
     "train_generator": "Train the generator",
 }
 JOB_TITLES = {"label": "Label", "train_generator": "Train a generator"}
-FAMILY_TITLES = {"unet_diffusion": "UNet diffusion"}
+FAMILY_TITLES = {name: family.title for name, family in GENERATOR_FAMILIES.items()}
 TITLES = STEP_TITLES | FAMILY_TITLES
 
 METRICS = {"miou": "mIoU", "iou": "IoU", "ap": "AP", "ap50": "AP50", "kl": "KL", "ema_loss": "loss of the average"}

@@ -46,6 +46,8 @@ class UNetDiffusionGenerator:
     """Implements `models.contracts.Generator` for pixel diffusion with a `UNet2DModel`."""
 
     family = "unet_diffusion"
+    can_sample = True
+    can_encode = True
 
     def __init__(self, unet: UNet2DModel, scheduler: DDIMScheduler, facts: GeneratorFacts) -> None:
         self.unet = unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import get_args
 
+from models.generators.families import FAMILIES
 from models.generators.network import NetworkConfig
 from models.generators.training import GeneratorTrainConfig
 from models.heads.training import HeadTrainConfig
 from models.registry import STUDENTS
 from models.students.training import StudentTrainConfig
+from service.generator_families import GENERATOR_FAMILIES
 from service.job_spec import QUARTER_RESOLUTION, Architecture, HeadSpec, NetworkSpec, StudentSpec, TrainGeneratorSpec
 
 
@@ -19,6 +21,12 @@ def names(config: type) -> set[str]:
 
 def test_every_student_on_offer_can_be_built() -> None:
     assert set(get_args(Architecture)) == set(STUDENTS)
+
+
+def test_jobs_are_checked_against_what_the_families_of_generators_can_do() -> None:
+    known = {name: (facts.can_sample, facts.can_encode) for name, facts in GENERATOR_FAMILIES.items()}
+    assert known == {name: (family.can_sample, family.can_encode) for name, family in FAMILIES.items()}
+    assert all(family.family == name for name, family in FAMILIES.items())
 
 
 def test_every_number_a_user_may_pin_is_one_that_models_know() -> None:

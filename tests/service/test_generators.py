@@ -67,6 +67,13 @@ def test_a_card_without_a_sound_size_is_refused(factory: Factory, tmp_path: Path
         generators.register_bundled(work, "g", directory)
 
 
+def test_a_family_that_is_not_ours_is_refused(factory: Factory, tmp_path: Path) -> None:
+    directory = write_generator(tmp_path / "g", family="unheard_of")
+    with pytest.raises(Invalid, match="no known family") as caught, factory.work() as work:
+        generators.register_bundled(work, "g", directory)
+    assert "unet_diffusion" in caught.value.errors[0]["message"]
+
+
 def test_the_operators_folder_is_registered_at_start(tmp_path: Path) -> None:
     write_generator(tmp_path / "bundled" / "portraits")
     (tmp_path / "bundled" / "notes").mkdir()

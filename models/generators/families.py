@@ -1,0 +1,25 @@
+"""The families of generators by name, each one file; `service/generator_families.py` says what jobs may ask of them."""
+
+from pathlib import Path
+from typing import Protocol, Self
+
+import torch
+
+from models.contracts import Generator
+from models.generators.unet_diffusion import UNetDiffusionGenerator
+
+
+class GeneratorClass(Generator, Protocol):
+    """A family: a generator that knows how to be loaded."""
+
+    @classmethod
+    def load(cls, directory: Path, device: torch.device | str = "cpu") -> Self:
+        """Reads a checked local directory of safetensors and JSON.
+
+        Raises UnsafeDirectory for code, pickles, foreign classes or links that leave it; OSError for missing files.
+        """
+
+
+FAMILIES: dict[str, type[GeneratorClass]] = {
+    UNetDiffusionGenerator.family: UNetDiffusionGenerator,
+}

@@ -1,0 +1,47 @@
+"""What each family of generators can do, as far as jobs must know it; `models/generators/families.py` has their code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.errors import fault
+
+
+@dataclass(frozen=True)
+class GeneratorFamily:
+    """The facts that a job is checked against."""
+
+    title: str
+    """What people call it."""
+    can_sample: bool = True
+    """Draws images: the pool "synthesized"."""
+    can_encode: bool = True
+    """Gives the features of real images: needed to fit a head, and for the pool "encoded"."""
+
+
+TRAINED_HERE = "unet_diffusion"
+"""The family that `train_generator` makes, and that a directory without a family is taken for."""
+
+GENERATOR_FAMILIES = {
+    TRAINED_HERE: GeneratorFamily("UNet diffusion"),
+}
+
+
+def label_faults(name: str, family: str, pools: Sequence[str]) -> list[dict[str, str]]:
+    """What keeps a generator of this family from a `label` job with these pools; empty when nothing does."""
+    facts = GENERATOR_FAMILIES[family]
+    found = []
+    if "synthesized" in pools and not facts.can_sample:
+        found.append(
+            fault("pools", f"The generator {name} ({facts.title}) draws no images; use the pool encoded alone.")
+        )
+    if not facts.can_encode:
+        if "encoded" in pools:
+            found.append(fault("pools", f"The generator {name} ({facts.title}) cannot encode real images."))
+        why = (
+            f"A head is fitted on the features of your annotated images, and {name} ({facts.title}) cannot encode "
+            "real images; use a generator of another family."
+        )
+        found.append(fault("generator", why))
+    return found
