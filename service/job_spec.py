@@ -80,6 +80,10 @@ class StudentSpec(SpecPart):
     """Weight of the feature loss beside the label loss; with mode mix only."""
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
     """Softens teacher and student distributions alike; not with mode feature."""
+    labels: Literal["soft", "hard"] = "soft"
+    """The head's class distribution per pixel, or only its most probable class; not with mode feature."""
+    example_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of each batch of the distillation drawn from the few annotated images; 0: none. Not with mode feature."""
     steps: Steps | None = None
     """Optimiser steps of the distillation; at most one of steps and seconds."""
     seconds: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
@@ -103,6 +107,8 @@ class StudentSpec(SpecPart):
             raise ValueError("feature_weight is for the mode mix")
         if self.mode == "feature" and self.temperature is not None:
             raise ValueError("the mode feature distils no labels, so it has no temperature")
+        if self.mode == "feature" and (self.labels == "hard" or self.example_share is not None):
+            raise ValueError("the mode feature distils no labels: labels and example_share are for label and mix")
         if self.mode == "feature" and self.finetune_steps == 0:
             raise ValueError("the mode feature trains the decoder in the fine-tune: finetune_steps must not be 0")
         return self

@@ -34,14 +34,16 @@ def run(context: StepContext) -> Outcome:
 def decide(scores: ImageScores, shards: list[DatasetShard], *, drop_share: float) -> SealDecisions:
     """Drop the most uncertain share of each pool, then weigh what stays by the classes it shows.
 
-    Pool by pool, because real images are labelled from several views and their scores are on another scale.
+    Pool by pool: real images are labelled from several views, so their scores are on another scale, and a dataset of
+    both pools, restricted to one, is then the dataset of that pool.
     """
     pools = {shard.index: shard.pool_kind for shard in shards}
     pool_of_image = np.array([pools[index] for index in scores.shard_indexes.tolist()])
     kept = np.zeros(len(scores.indexes), dtype=bool)
-    for pool in sorted(set(pools.values())):
-        inside = pool_of_image == pool
-        kept[inside] = keep_most_certain(scores.uncertainties[inside], drop_share=drop_share)
     weights = np.zeros(len(kept), dtype=np.float64)
-    weights[kept] = sampling_weights(scores.class_pixels[kept])
+    for pool in sorted(set(pools.values())):
+        inside = np.flatnonzero(pool_of_image == pool)
+        stays = keep_most_certain(scores.uncertainties[inside], drop_share=drop_share)
+        kept[inside] = stays
+        weights[inside[stays]] = sampling_weights(scores.class_pixels[inside[stays]])
     return SealDecisions(kept, weights)

@@ -35,6 +35,12 @@ def one_hot_targets(examples: Sequence[Example], classes: Sequence[ClassSpec]) -
     return (hot_BHWC * (indices_BHW != IGNORE)[..., None]).permute(0, 3, 1, 2).float().contiguous()
 
 
+def hardened(target_BCHW: torch.Tensor) -> torch.Tensor:
+    """Distributions -> one-hot of their most probable channel; ignored pixels (all zero) stay so."""
+    hot_BCHW = torch.zeros_like(target_BCHW).scatter_(1, target_BCHW.argmax(dim=1, keepdim=True), 1.0)
+    return hot_BCHW * (target_BCHW.sum(dim=1, keepdim=True) > 0)
+
+
 class ExampleBatches:
     """Random augmented draws from the few labelled examples, kept in memory."""
 
@@ -80,19 +86,24 @@ class DistillationBatches:
         *,
         batch_size: int,
         example_share: float,
+        hard: bool = False,
         weights: Sequence[float] | None,
         device: torch.device,
     ) -> None:
         self.dataset, self.examples, self.config, self.device = dataset, examples, config, device
+        self.hard = hard
         self.num_examples = round(batch_size * example_share) if examples is not None else 0
         self.num_images = batch_size - self.num_examples
         self.weights = torch.ones(len(dataset)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
 
     def __call__(self, generator: torch.Generator) -> Batch:
         """The batch of a step: images drawn by weight, with replacement, warped together with their soft labels."""
+        if self.num_images == 0 and self.examples is not None:
+            return self.examples.draw(self.num_examples, generator)
         picks = torch.multinomial(self.weights, self.num_images, replacement=True, generator=generator).tolist()
         pairs = [self.dataset[index] for index in picks]
         targets = torch.from_numpy(np.stack([np.asarray(soft_CHW, dtype=np.float32) for _, soft_CHW in pairs]))
+        targets = hardened(targets) if self.hard else targets
         image_BCHW, target_BCHW = augment(
             to_float_images([image_HWC for image_HWC, _ in pairs]), targets, self.config, generator=generator
         )

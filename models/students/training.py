@@ -24,6 +24,7 @@ from models.students.build import stage_channels, student_logits, student_logits
 from models.training import Batches, FitConfig, FitResult, fit
 
 Mode = Literal["label", "feature", "mix"]
+Labels = Literal["soft", "hard"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class StudentTrainConfig:
     finetune_learning_rate: float = 1.5e-3
     temperature: float = 1.0
     """Softening of teacher and student while distilling (DreamTeacher: 4)."""
+    labels: Labels = "soft"
+    """What of the dataset's labels is distilled: the distributions, or the most probable class alone, as DatasetGAN and
+    DatasetDDPM do."""
     dice_weight: float = 1.0
     """Weight of the Dice term beside cross-entropy."""
     feature_weight: float = 1.0
@@ -50,7 +54,7 @@ class StudentTrainConfig:
     attention_weight: float = 10.0
     """Weight of attention transfer beside the squared error within the feature loss."""
     example_share: float = 0.5
-    """Share of a distillation batch that is drawn from the few labels."""
+    """Share of a distillation batch that is drawn from the few labels; in mode `feature` none is."""
     ema_decay: float = 0.98
     weight_decay: float = 0.02
     seed: int = 0
@@ -84,6 +88,8 @@ class StudentTrainConfig:
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise ValueError(f"There is no mode {self.mode!r}; there are {', '.join(get_args(Mode))}.")
+        if self.labels not in get_args(Labels):
+            raise ValueError(f"There are no {self.labels!r} labels; there are {', '.join(get_args(Labels))}.")
 
 
 def train_student(
@@ -103,7 +109,7 @@ def train_student(
     """Distil and fine-tune in place.
 
     Returns `{steps, seconds, augment, mode, loss_weights, curves: {distil, finetune}}` (no finetune without steps for
-    it) and, where there is a teacher of features, their `feature_timestep`. `weights` are the dataset images' sampling
+    it), `labels` and `example_share` where labels are distilled, and `feature_timestep` where features are. `weights` are the dataset images' sampling
     weights. With a checkpoint path the run resumes in the phase it was in. Raises ValueError where the mode needs a
     teacher and there is none, or one for images of another size.
     """
@@ -115,6 +121,7 @@ def train_student(
         augment,
         batch_size=config.batch_size,
         example_share=config.example_share,
+        hard=config.labels == "hard",
         weights=weights,
         device=device,
     )
@@ -138,6 +145,8 @@ def train_student(
         )
         done += results[phase].steps
     recipe: dict[str, Any] = {"mode": config.mode, "loss_weights": config.loss_weights}
+    if config.mode != "feature":
+        recipe |= {"labels": config.labels, "example_share": config.example_share}
     if config.mode != "label" and teacher is not None:
         recipe["feature_timestep"] = teacher.tap_timestep
     return _summary(augment, results) | recipe

@@ -13,10 +13,11 @@ LABEL: dict[str, Any] = {"kind": "label", "annotation_set_id": "ann_1", "generat
 TRAIN: dict[str, Any] = {"kind": "train_generator", "name": "n", "image_pool_id": "pool_1"}
 
 FEATURE: dict[str, Any] = {**LABEL, "student": {"mode": "feature", "finetune_steps": 5}}
+HARD: dict[str, Any] = {**LABEL, "student": {"labels": "hard", "example_share": 0.0}}
 MIX: dict[str, Any] = {**LABEL, "student": {"mode": "mix", "feature_weight": 0.5, "temperature": 4.0}}
 
 
-@pytest.mark.parametrize("document", [LABEL, TRAIN, {**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX])
+@pytest.mark.parametrize("document", [LABEL, TRAIN, {**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX, HARD])
 def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
     spec = parse(document)
     assert parse(dump(spec)) == spec
@@ -51,6 +52,10 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
         {**LABEL, "student": {"mode": "feature", "finetune_steps": 0}},
         {**LABEL, "student": {"mode": "feature", "temperature": 4.0}},
         {**LABEL, "student": {"mode": "mix", "feature_weight": -1.0}},
+        {**LABEL, "student": {"mode": "feature", "labels": "hard"}},
+        {**LABEL, "student": {"mode": "feature", "example_share": 0.5}},
+        {**LABEL, "student": {"labels": "crisp"}},
+        {**LABEL, "student": {"example_share": 1.1}},
         {**LABEL, "head": {"members": 10**9}},
         {**LABEL, "head": None},
         {**TRAIN, "name": "../x"},

@@ -38,3 +38,17 @@ def test_images_with_a_rare_class_are_drawn_more_often() -> None:
     assert decisions.weights[4] == decisions.weights.max()
     assert decisions.weights[4] > 1.2 * decisions.weights[0]
     assert abs(decisions.weights[decisions.kept].mean() - 1) < 1e-9
+
+
+def test_a_dataset_of_both_pools_restricted_to_one_is_the_dataset_of_that_pool() -> None:
+    uncertainties = [0.1, 0.4, 0.2, 0.3, 8.0, 7.0, 6.0, 5.0]
+    both = decide(
+        scores_of(uncertainties, [0] * 4 + [1] * 4, rare={0, 6, 7}),
+        [shard(0, "synthesized"), shard(1, "encoded")],
+        drop_share=0.25,
+    )
+    for part, first, pool in ((slice(0, 4), 0, "synthesized"), (slice(4, 8), 4, "encoded")):
+        rare = {index - first for index in (0, 6, 7)}
+        alone = decide(scores_of(uncertainties[part], [0] * 4, rare=rare), [shard(0, pool)], drop_share=0.25)
+        assert both.kept[part].tolist() == alone.kept.tolist()
+        assert both.weights[part].tolist() == alone.weights.tolist()

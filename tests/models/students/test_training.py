@@ -1,13 +1,18 @@
 """Distilling, the baseline, and coming back after an interruption."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from models.augmentation import AugmentConfig
 from models.contracts import Stopped
+from models.examples import Example
 from models.feature_distillation import FeatureTeacher
 from models.metrics.evaluation import evaluate
+from models.students.batches import DistillationBatches, ExampleBatches, hardened
 from models.students.build import build_student
 from models.students.predict import StudentPredictor
 from models.students.training import Mode, StudentTrainConfig, train_baseline, train_student
@@ -71,7 +76,7 @@ def test_without_a_fine_tune_there_is_one_phase(budget: dict[str, float]) -> Non
     assert training["steps"] > 0
 
 
-def trained(mode: Mode, architecture: str = "segformer_nano", **changes: float) -> dict[str, torch.Tensor]:
+def trained(mode: Mode, architecture: str = "segformer_nano", **changes: Any) -> dict[str, torch.Tensor]:
     config = StudentTrainConfig(**{"mode": mode, "steps": 6, "finetune_steps": 2, "batch_size": 4, **changes})
     student = build_student(architecture, STUFF, (32, 32))
     teacher = FeatureTeacher(tiny_generator(), tap_timestep=50)
@@ -139,3 +144,39 @@ def test_features_need_a_generator_of_the_images_size() -> None:
         train_student(student, dataset, examples, STUFF, config, teacher=teacher, device=CPU)
     with pytest.raises(ValueError, match="no mode 'dream'"):
         StudentTrainConfig(mode="dream")  # type: ignore[arg-type]
+
+
+def test_hard_labels_are_the_most_probable_class_and_ignored_pixels_stay_ignored() -> None:
+    target_BCHW = torch.tensor([[[[0.2, 0.6, 0.0]], [[0.5, 0.3, 0.0]], [[0.3, 0.1, 0.0]]]])
+    assert hardened(target_BCHW).tolist() == [[[[0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]]]
+
+
+def test_labels_and_the_share_of_examples_reach_the_batches_and_the_card() -> None:
+    soft, hard = trained("label"), trained("label", labels="hard")
+    assert any(not torch.allclose(value.float(), hard[name].float(), atol=1e-4) for name, value in soft.items())
+    config = StudentTrainConfig(steps=1, batch_size=2, labels="hard", example_share=0.0)
+    student = build_student("segformer_nano", STUFF, (32, 32))
+    card = train_student(student, soft_dataset(disc_examples(2)), disc_examples(2), STUFF, config, device=CPU)
+    assert (card["labels"], card["example_share"]) == ("hard", 0.0)
+    with pytest.raises(ValueError, match="no 'crisp' labels"):
+        StudentTrainConfig(labels="crisp")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("share", "bright"), [(0.0, 0), (0.25, 1), (0.5, 2), (1.0, 4)])
+def test_a_batch_has_its_share_of_the_few_labels(share: float, bright: int) -> None:
+    still = AugmentConfig(False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    dark, light = (Example(np.full((8, 8, 3), value, np.uint8), np.zeros((8, 8), np.uint8)) for value in (0, 255))
+    pool = [(dark.image_HWC, np.stack([np.full((8, 8), part, np.float32) for part in (0.6, 0.4)]))]
+    batches = DistillationBatches(
+        pool,
+        ExampleBatches([light], STUFF, still, 4, CPU),
+        still,
+        batch_size=4,
+        example_share=share,
+        hard=True,
+        weights=None,
+        device=CPU,
+    )
+    image_BCHW, target_BCHW = batches(torch.Generator().manual_seed(0))
+    assert int((image_BCHW.mean((1, 2, 3)) > 0).sum()) == bright
+    assert torch.allclose(target_BCHW[:, 0], torch.ones(4, 8, 8))
