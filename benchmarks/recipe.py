@@ -20,9 +20,8 @@ from benchmarks.pack_images import read_few, read_unlabelled
 from models.contracts import ClassSpec, Features
 from models.examples import Example
 from models.generators.unet_diffusion import UNetDiffusionGenerator
-from models.heads.predict import HeadPredictor
-from models.heads.training import HeadTrainConfig, fit_head
-from models.labelling import label_encoded
+from models.heads.fusion_training import FusionTrainConfig, fit_fusion
+from models.labelling import Labeller, LabellerPredictor, label_encoded
 from models.metrics.evaluation import Predictor, evaluate
 from models.selection import keep_most_certain, sampling_weights
 from models.students.build import build_student
@@ -47,15 +46,13 @@ class BlindGenerator(UNetDiffusionGenerator):
         }
 
 
-def soft_labels(
-    generator: UNetDiffusionGenerator, fitted: HeadPredictor, images_BHWC: np.ndarray
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+def soft_labels(labeller: Labeller, images_BHWC: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """The kept images with their soft labels, and their sampling weights."""
     batches = []
     for start in range(0, len(images_BHWC), 32):
         part_BHWC = images_BHWC[start : start + 32]
         seeds = range(start, start + len(part_BHWC))
-        batches.append(label_encoded(generator, fitted.head, part_BHWC, seeds=seeds))
+        batches.append(label_encoded(labeller, part_BHWC, seeds=seeds))
     soft_BCHW = np.concatenate([batch.probabilities_BCHW for batch in batches])
     kept_B = keep_most_certain(np.concatenate([batch.uncertainty_B for batch in batches]), drop_share=DROP_SHARE)
     weights_B = sampling_weights(soft_BCHW[kept_B].sum(axis=(2, 3)))
@@ -81,9 +78,9 @@ def run(
 
     size = (few[0].label_HW.shape[0], few[0].label_HW.shape[1])
     started = time.process_time()
-    head = HeadPredictor(generator, fit_head(generator, few, classes, HeadTrainConfig(seed=seed), device=CPU).head)
-    row("head", head, started)
-    pairs, weights_B = soft_labels(generator, head, images_BHWC)
+    labeller = fit_fusion(generator, few, classes, FusionTrainConfig(seed=seed), device=CPU).labeller
+    row("head", LabellerPredictor(labeller), started)
+    pairs, weights_B = soft_labels(labeller, images_BHWC)
     config = StudentTrainConfig(seed=seed)
     started = time.process_time()
     student = build_student("upernet_textnet", classes, size, seed=seed)

@@ -1,27 +1,62 @@
-"""Labels for images nobody annotated: sampled ones (labels ride along) and real ones (noised, one pass).
+"""Labels for images nobody annotated: sampled ones and real ones, by whatever labels.
 
+A labeller answers with the distributions of its members: their mean is the soft label, their disagreement the uncertainty.
 Axes: B batch, C channel (N classes, then contours of things), H, W, K members.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.contracts import ClassSpec, Generator
-from models.examples import to_float_images, to_uint8_images
-from models.heads.fusion import FusionHead
-from models.heads.predict import member_probabilities
+from models.contracts import ClassSpec
 from models.instances import decode_instances, fold_labels
-from models.precision import mixed_precision
+from models.metrics.evaluation import Prediction
 from models.selection import image_score, js_divergence
+from models.students.predict import as_prediction
+
+
+class Labeller(Protocol):
+    """Labels images after a fit on a few annotated ones: a head on a generator's features, or networks of their own.
+
+    The same seed gives the same answer in a batch of any size, up to rounding.
+    """
+
+    kind: str
+    """Name in `models.heads.kinds`; `save` writes it, so that the directory can be read back by its kind."""
+    title: str
+    """What a report calls it."""
+
+    @property
+    def classes(self) -> tuple[ClassSpec, ...]:
+        """What is predicted."""
+
+    def members(self, images_BHWC: np.ndarray, *, seeds: Sequence[int]) -> Tensor:
+        """Distributions KBCHW of real images (uint8 RGB), one seed per image; K counts members and views."""
+
+    def sample(self, seeds: Sequence[int], *, num_steps: int) -> tuple[np.ndarray, Tensor]:
+        """One sampled image per seed, uint8 BHWC, and its distributions KBCHW; raises NotOffered where none is drawn."""
+
+    def save(self, directory: Path) -> None:
+        """Write `head.json`, with its kind, and what it has learned."""
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A labeller ready to work, and what is known of its making."""
+
+    labeller: Labeller
+    card: dict[str, Any]
+    """JSON-ready: kind, members, examples, timesteps, cross-validation table, curves, steps, seconds."""
 
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Images with everything the head says about them."""
+    """Images with everything a labeller says about them."""
 
     images_BHWC: np.ndarray
     """uint8 RGB."""
@@ -38,42 +73,29 @@ class LabelledBatch:
 
 
 @torch.inference_mode()
-def label_synthesized(
-    generator: Generator,
-    head: FusionHead,
-    seeds: Sequence[int],
-    *,
-    num_steps: int = 25,
-    views: int = 1,
-) -> LabelledBatch:
-    """Sample one image per seed and label it from the features of the sampling steps themselves.
-
-    With `views` > 1 the finished images are encoded `views - 1` times more and all answers are averaged.
-    """
-    image_BCHW, features = generator.sample(seeds, num_steps=num_steps, tap_timestep=head.config.tap_timestep)
-    images_BHWC = to_uint8_images(image_BCHW)
-    with mixed_precision(image_BCHW.device):
-        logits_KBCHW = head(features, image_BCHW)
-    members = [logits_KBCHW.float().softmax(dim=2)]
-    if views > 1:
-        seen_BCHW = to_float_images(images_BHWC).to(image_BCHW.device)
-        members.append(member_probabilities(generator, head, seen_BCHW, seeds=seeds, views=views - 1))
-    return _batch(images_BHWC, torch.cat(members), head.config.classes)
+def label_synthesized(labeller: Labeller, seeds: Sequence[int], *, num_steps: int = 25) -> LabelledBatch:
+    """Sample one image per seed in `num_steps` denoising steps, with its labels."""
+    images_BHWC, members_KBCHW = labeller.sample(seeds, num_steps=num_steps)
+    return _batch(images_BHWC, members_KBCHW, labeller.classes)
 
 
 @torch.inference_mode()
-def label_encoded(
-    generator: Generator,
-    head: FusionHead,
-    images_BHWC: np.ndarray,
-    *,
-    seeds: Sequence[int],
-    views: int = 4,
-) -> LabelledBatch:
-    """Label real images (uint8 RGB) from the features of one denoising pass per view, answers averaged."""
-    image_BCHW = to_float_images(images_BHWC).to(generator.device)
-    members_KBCHW = member_probabilities(generator, head, image_BCHW, seeds=seeds, views=views)
-    return _batch(np.asarray(images_BHWC), members_KBCHW, head.config.classes)
+def label_encoded(labeller: Labeller, images_BHWC: np.ndarray, *, seeds: Sequence[int]) -> LabelledBatch:
+    """Label real images (uint8 RGB), one seed each."""
+    return _batch(np.asarray(images_BHWC), labeller.members(images_BHWC, seeds=seeds), labeller.classes)
+
+
+class LabellerPredictor:
+    """A labeller as a predictor, for reports."""
+
+    def __init__(self, labeller: Labeller) -> None:
+        self.labeller = labeller
+
+    @torch.inference_mode()
+    def predict(self, images_BHWC: np.ndarray) -> Prediction:
+        """uint8 RGB images -> mean channel probabilities and instances."""
+        members_KBCHW = self.labeller.members(images_BHWC, seeds=range(len(images_BHWC)))
+        return as_prediction(members_KBCHW.mean(dim=0).cpu().numpy(), self.labeller.classes)
 
 
 def _batch(images_BHWC: np.ndarray, members_KBCHW: Tensor, classes: Sequence[ClassSpec]) -> LabelledBatch:

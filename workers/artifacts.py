@@ -11,7 +11,8 @@ from models.contracts import ClassSpec
 from models.contracts import Generator as ImageGenerator
 from models.examples import Example
 from models.generators.families import FAMILIES
-from models.heads.fusion import FusionHead
+from models.heads.kinds import load_labeller as read_labeller
+from models.labelling import Labeller
 from service import annotation_sets, generators, steps
 from service.formats.annotated_images import LabelClass
 from service.formats.shard import ShardSample, read_shard
@@ -125,12 +126,13 @@ def zip_directory(folder: Path, path: Path) -> Path:
     return path
 
 
-def load_head(context: StepContext) -> FusionHead:
-    """The head that this job's `fit_head` left, on the device, loaded once like the generator."""
+def load_labeller(context: StepContext) -> Labeller:
+    """What this job's `fit_head` left, on its generator where it has one, loaded once like the generator."""
     key = step_output(context, "fit_head")["head_key"]
+    generator = load_generator(context)
 
-    def load() -> FusionHead:
-        return FusionHead.load(unpack(context, key, context.scratch / "head"), context.device)
+    def load() -> Labeller:
+        return read_labeller(unpack(context, key, context.scratch / "head"), generator, context.device)
 
     return cached(("head", key, str(context.device)), load)
 

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from models.feature_distillation import FeatureTeacher
+from models.heads.fusion import middle_timestep
 from models.students.build import build_student, num_parameters
 from models.students.card import save_student
 from models.students.onnx_export import export_onnx
@@ -15,7 +16,7 @@ from models.students.training import StudentTrainConfig, train_student
 from service import students
 from service.ids import new_id
 from service.unit_of_work import Work
-from workers.artifacts import AnnotatedSet, load_annotated_set, load_generator, load_head
+from workers.artifacts import AnnotatedSet, load_annotated_set, load_generator, step_output
 from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.lineage import lineage
@@ -73,7 +74,8 @@ def feature_teacher(context: StepContext, data: TrainingData) -> FeatureTeacher 
     """The generator at the timestep of its head, in the modes that distil features."""
     if context.label_spec.student.mode == "label":
         return None
-    teacher = FeatureTeacher(load_generator(context), load_head(context).config.tap_timestep)
+    timesteps = step_output(context, "fit_head")["card"]["tap_timesteps"]
+    teacher = FeatureTeacher(load_generator(context), middle_timestep(timesteps))
     try:
         teacher.check_size(data.row.image_height, data.row.image_width)
     except ValueError as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from models.heads.predict import HeadPredictor
+from models.labelling import LabellerPredictor
 from models.metrics.evaluation import EvaluationResult, Predictor, evaluate
 from models.students.card import load_student, render_card
 from models.students.predict import StudentPredictor
@@ -13,7 +13,7 @@ from service import reports, steps, students
 from service.students import StudentFile
 from service.tables import Student
 from service.unit_of_work import Work
-from workers.artifacts import AnnotatedSet, load_annotated_set, load_generator, load_head, step_output, unpack
+from workers.artifacts import AnnotatedSet, load_annotated_set, load_labeller, step_output, unpack
 from workers.context import Outcome, StepContext
 from workers.device import halving, inference_batch
 from workers.sample_sheets import comparison_sheet
@@ -23,7 +23,6 @@ from workers.verdict import verdict
 MAX_SHOWN = 8
 TITLES = {
     "student": "Student",
-    "head": "Head on the generator",
     "baseline": "Same student, few labels only",
 }
 
@@ -52,16 +51,18 @@ def _measured(context: StepContext, student_folder: Path) -> list[dict[str, Any]
     held_out = load_annotated_set(context, set_id)
     baseline_key = step_output(context, "train_baseline")["baseline_key"]
     baseline_folder = unpack(context, baseline_key, context.scratch / "baseline")
+    labeller = load_labeller(context)
+    titles = {**TITLES, "head": labeller.title}
     predictors: dict[str, Predictor] = {
         "student": StudentPredictor(load_student(student_folder), held_out.classes, device=context.device),
-        "head": HeadPredictor(load_generator(context), load_head(context)),
+        "head": LabellerPredictor(labeller),
         "baseline": StudentPredictor(load_student(baseline_folder), held_out.classes, device=context.device),
     }
     _show(context, predictors["student"], held_out)
     rows = []
     for name, predictor in predictors.items():
-        result = _evaluated(context, predictor, held_out, TITLES[name])
-        rows.append({"name": name, "title": TITLES[name], **result.to_dict()})
+        result = _evaluated(context, predictor, held_out, titles[name])
+        rows.append({"name": name, "title": titles[name], **result.to_dict()})
     return rows
 
 

@@ -1,8 +1,10 @@
-"""Step `fit_head`: the few annotated images -> a head on the generator's features."""
+"""Step `fit_head`: the few annotated images -> what labels all others, by the kind that the job names."""
 
 import json
+from typing import Any
 
-from models.heads.training import FittedHead, HeadTrainConfig, fit_head
+from models.heads.kinds import HEAD_KINDS
+from models.labelling import FittedHead
 from service.job_spec import LabelSpec
 from workers.artifacts import load_annotated_set, load_generator, pack
 from workers.context import Outcome, StepContext
@@ -12,9 +14,8 @@ def run(context: StepContext) -> Outcome:
     """Fit, store the head, and keep its card for the report."""
     spec = context.label_spec
     few = load_annotated_set(context, spec.annotation_set_id)
-    generator = load_generator(context)
-    fitted = fit_head(
-        generator,
+    fitted = HEAD_KINDS[spec.head.kind].fit(
+        load_generator(context),
         few.examples,
         few.classes,
         head_config(spec),
@@ -26,15 +27,15 @@ def run(context: StepContext) -> Outcome:
     return _stored(context, fitted)
 
 
-def head_config(spec: LabelSpec) -> HeadTrainConfig:
-    """What the user pinned; the rest is the models' own."""
+def head_config(spec: LabelSpec) -> Any:
+    """What the user pinned, as the kind's own config; the rest is the models' own."""
     pinned = spec.head.model_dump(exclude={"kind"}, exclude_none=True)
-    return HeadTrainConfig(**pinned, seed=spec.seed)
+    return HEAD_KINDS[spec.head.kind].config(**pinned, seed=spec.seed)
 
 
 def _stored(context: StepContext, fitted: FittedHead) -> Outcome:
     folder = context.scratch / "fitted"
-    fitted.head.save(folder)
+    fitted.labeller.save(folder)
     (folder / "card.json").write_text(json.dumps(fitted.card))
     key = context.key("head.tar")
     pack(context, folder, key)

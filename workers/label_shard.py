@@ -14,7 +14,7 @@ from service import datasets, image_pools, object_keys
 from service.formats import soft_labels
 from service.formats.annotated_images import IGNORE, LabelClass
 from service.formats.shard import ShardSample
-from workers.artifacts import find_generator, load_generator, load_head, stream_shard
+from workers.artifacts import find_generator, load_labeller, stream_shard
 from workers.context import Outcome, StepContext
 from workers.device import halving, inference_batch
 from workers.sample_sheets import labelled_sheet
@@ -111,23 +111,23 @@ class _ShardWork:
         self.context.progress(done, self.params.count, metrics, unit="images", message=self.params.pool)
 
     def _synthesizer(self) -> Label:
-        generator, head = load_generator(self.context), load_head(self.context)
+        labeller = load_labeller(self.context)
         steps = self.context.label_spec.sampling_steps
         options: dict[str, Any] = {} if steps is None else {"num_steps": steps}
 
         def label(seeds: list[int]) -> LabelledBatch:
-            batch: LabelledBatch = label_synthesized(generator, head, seeds, **options)
+            batch: LabelledBatch = label_synthesized(labeller, seeds, **options)
             return batch
 
         return label
 
     def _encoder(self, done: int) -> Label:
-        generator, head = load_generator(self.context), load_head(self.context)
+        labeller = load_labeller(self.context)
         images = self._pool_images(done)
 
         def label(seeds: list[int]) -> LabelledBatch:
             images_BHWC = np.stack(list(islice(images, len(seeds))))
-            batch: LabelledBatch = label_encoded(generator, head, images_BHWC, seeds=seeds)
+            batch: LabelledBatch = label_encoded(labeller, images_BHWC, seeds=seeds)
             return batch
 
         return label

@@ -10,7 +10,7 @@ Axes: B batch, C channel, H, W, K members.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,11 @@ from models.instances import channel_classes
 
 WEIGHTS = "head.safetensors"
 CONFIG = "head.json"
+
+
+def middle_timestep(tap_timesteps: Sequence[int]) -> int:
+    """Of several timesteps the one that stands for all where only one can be read."""
+    return sorted(tap_timesteps)[len(tap_timesteps) // 2]
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class FusionConfig:
     @property
     def tap_timestep(self) -> int:
         """Timestep at which a sampling run is tapped: the middle one."""
-        return sorted(self.tap_timesteps)[len(self.tap_timesteps) // 2]
+        return middle_timestep(self.tap_timesteps)
 
     @property
     def num_channels(self) -> int:
@@ -134,12 +139,13 @@ class FusionHead(nn.Module):
         """Write `head.safetensors` and `head.json`."""
         directory.mkdir(parents=True, exist_ok=True)
         save_file({name: value.cpu().contiguous() for name, value in self.state_dict().items()}, directory / WEIGHTS)
-        (directory / CONFIG).write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        (directory / CONFIG).write_text(json.dumps({"kind": "fusion", **asdict(self.config)}, indent=2) + "\n")
 
     @classmethod
     def load(cls, directory: Path, device: torch.device | str = "cpu") -> Self:
         """Read what `save` wrote, ready to predict."""
         fields: dict[str, Any] = json.loads((directory / CONFIG).read_text())
+        del fields["kind"]
         fields["tap_timesteps"] = tuple(fields["tap_timesteps"])
         fields["classes"] = tuple(ClassSpec(**spec) for spec in fields["classes"])
         head = cls(FusionConfig(**fields))

@@ -8,7 +8,7 @@ from typing import get_args
 from models.generators.families import FAMILIES
 from models.generators.network import NetworkConfig
 from models.generators.training import GeneratorTrainConfig
-from models.heads.training import HeadTrainConfig
+from models.heads.fusion_training import FusionTrainConfig
 from models.registry import STUDENTS
 from models.students.training import StudentTrainConfig
 from service.generator_families import GENERATOR_FAMILIES
@@ -30,7 +30,7 @@ def test_jobs_are_checked_against_what_the_families_of_generators_can_do() -> No
 
 
 def test_every_number_a_user_may_pin_is_one_that_models_know() -> None:
-    assert set(HeadSpec.model_fields) - {"kind"} <= names(HeadTrainConfig)
+    assert set(HeadSpec.model_fields) - {"kind"} <= names(FusionTrainConfig)
     assert set(StudentSpec.model_fields) - {"architecture", "first_stride", "mode"} <= names(StudentTrainConfig)
     assert set(NetworkSpec.model_fields) <= names(NetworkConfig)
     assert set(TrainGeneratorSpec.model_fields) - {"kind", "name", "image_pool_id", "network"} <= names(

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from models.heads.training import HeadTrainConfig, fit_head
+from models.heads.fusion_training import FusionTrainConfig, fit_fusion
 from models.labelling import LabelledBatch, label_encoded, label_synthesized
 from tests.models.tiny import THINGS, disc_examples, tiny_generator
 
-CONFIG = HeadTrainConfig(members=2, width=16, steps=2, tap_timestep=50)
+CONFIG = FusionTrainConfig(members=2, width=16, steps=2, tap_timestep=50)
 
 
 def check(batch: LabelledBatch, count: int) -> None:
@@ -24,13 +24,13 @@ def check(batch: LabelledBatch, count: int) -> None:
 
 def test_both_pools_are_labelled_and_repeat_with_their_seeds() -> None:
     generator, examples = tiny_generator(), disc_examples(3)
-    head = fit_head(generator, examples, THINGS, CONFIG, device=torch.device("cpu")).head
-    sampled = label_synthesized(generator, head, [5, 6], num_steps=3)
+    labeller = fit_fusion(generator, examples, THINGS, CONFIG, device=torch.device("cpu")).labeller
+    sampled = label_synthesized(labeller, [5, 6], num_steps=3)
     check(sampled, 2)
-    alone = label_synthesized(generator, head, [6], num_steps=3)
+    alone = label_synthesized(labeller, [6], num_steps=3)
     assert np.abs(alone.images_BHWC[0].astype(int) - sampled.images_BHWC[1]).max() <= 2
     images = np.stack([example.image_HWC for example in examples])
-    encoded = label_encoded(generator, head, images, seeds=[1, 2, 3])
+    encoded = label_encoded(labeller, images, seeds=[1, 2, 3])
     check(encoded, 3)
-    again = label_encoded(generator, head, images, seeds=[1, 2, 3])
+    again = label_encoded(labeller, images, seeds=[1, 2, 3])
     assert np.array_equal(encoded.probabilities_BCHW, again.probabilities_BCHW)

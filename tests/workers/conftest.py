@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.heads.training import HeadTrainConfig
+from models.heads.fusion_training import FusionTrainConfig
 from tests import tiny
 from workers import fit_head
 
@@ -25,8 +25,9 @@ def _one_core() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _quick_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps instead of hundreds."""
-    config = HeadTrainConfig(steps=2, tap_timestep=50, members=2, width=16)
-    monkeypatch.setattr(fit_head, "head_config", lambda _spec: config)
+    config = FusionTrainConfig(steps=2, tap_timestep=50, members=2, width=16)
+    real = fit_head.head_config
+    monkeypatch.setattr(fit_head, "head_config", lambda spec: config if spec.head.kind == "fusion" else real(spec))
 
 
 @pytest.fixture(scope="session")

@@ -124,11 +124,11 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     sizes: list[int] = []
     real = label_shard.label_synthesized
 
-    def scarce(generator: Any, head: Any, seeds: list[int], **options: Any) -> Any:
+    def scarce(labeller: Any, seeds: list[int], **options: Any) -> Any:
         sizes.append(len(seeds))
         if len(seeds) > 8:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(generator, head, seeds, **options)
+        return real(labeller, seeds, **options)
 
     monkeypatch.setattr(label_shard, "label_synthesized", scarce)
     job = make_job(factory, generators, num_images=20)
@@ -179,7 +179,7 @@ def test_a_worker_killed_in_the_middle_resumes_and_the_bytes_are_the_same(
     labelled: list[int] = []
     real = label_shard.label_synthesized
     monkeypatch.setattr(
-        label_shard, "label_synthesized", lambda *given, **options: labelled.extend(given[2]) or real(*given, **options)
+        label_shard, "label_synthesized", lambda *given, **options: labelled.extend(given[1]) or real(*given, **options)
     )
     run_step(factory)
     resumed = step_of(factory, second.id, "label_shard")

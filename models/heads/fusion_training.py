@@ -8,7 +8,6 @@ Axes: B batch, C channel, H, W, K members, E examples.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,8 @@ from models.distillation import dice_loss, soft_cross_entropy
 from models.examples import Example
 from models.heads.cross_validation import Candidate, choose, folds
 from models.heads.fusion import FusionConfig, FusionHead
-from models.heads.predict import HeadPredictor
+from models.heads.fusion_labeller import FusionLabeller
+from models.labelling import FittedHead, LabellerPredictor
 from models.metrics.evaluation import evaluate
 from models.students.batches import ExampleBatches
 from models.training import FitConfig, FitResult, fit
@@ -29,7 +29,7 @@ CALIBRATION_BATCHES = 8
 
 
 @dataclass(frozen=True)
-class HeadTrainConfig:
+class FusionTrainConfig:
     """The head's size, budget and what cross-validation may choose."""
 
     members: int = 4
@@ -57,15 +57,6 @@ class HeadTrainConfig:
 
 
 @dataclass(frozen=True)
-class FittedHead:
-    """A head ready to label, and what is known of its making."""
-
-    head: FusionHead
-    card: dict[str, Any]
-    """JSON-ready: timesteps, cross-validation table, curves, seconds."""
-
-
-@dataclass(frozen=True)
 class Views:
     """Augmented copies of the examples with the generator's features."""
 
@@ -76,11 +67,11 @@ class Views:
     """Index of the example a view was made from."""
 
 
-def fit_head(
+def fit_fusion(
     generator: Generator,
     examples: Sequence[Example],
     classes: Sequence[ClassSpec],
-    config: HeadTrainConfig,
+    config: FusionTrainConfig,
     *,
     device: torch.device,
     progress: Progress | None = None,
@@ -92,13 +83,13 @@ def fit_head(
     With a checkpoint path the fit resumes where it was stopped.
     """
     config = replace(config, augment=resolve(config.augment, examples, num_classes=len(classes)))
-    work = _HeadWork(generator, classes, config, device, stop)
+    work = _FusionWork(generator, classes, config, device, stop)
     candidates = _candidates(config, len(examples), generator.num_train_timesteps - 1)
     best, table = choose(candidates, folds(examples, config.validation_folds), work.validate, progress)
     report = None if progress is None else _last_half(progress, len(candidates) > 1)
     head, result = work.fit(examples, best, steps=config.steps, progress=report, checkpoint_path=checkpoint_path)
     card = {
-        "kind": "fusion",
+        "kind": FusionLabeller.kind,
         "tap_timesteps": list(best.tap_timesteps),
         "members": config.members,
         "num_examples": len(examples),
@@ -108,10 +99,10 @@ def fit_head(
         "seconds": result.seconds,
         "curves": result.curves,
     }
-    return FittedHead(head, card)
+    return FittedHead(FusionLabeller(generator, head), card)
 
 
-def _candidates(config: HeadTrainConfig, num_examples: int, last_timestep: int) -> list[Candidate]:
+def _candidates(config: FusionTrainConfig, num_examples: int, last_timestep: int) -> list[Candidate]:
     """What is to be tried: every timestep alone and all together, where cross-validation has enough to decide on."""
     timesteps = config.timesteps if config.tap_timestep is None else (config.tap_timestep,)
     timesteps = tuple(dict.fromkeys(min(timestep, last_timestep) for timestep in timesteps))
@@ -120,7 +111,7 @@ def _candidates(config: HeadTrainConfig, num_examples: int, last_timestep: int) 
     return [Candidate(chosen) for chosen in dict.fromkeys([timesteps, *((timestep,) for timestep in timesteps)])]
 
 
-class HeadObjective(nn.Module):
+class FusionObjective(nn.Module):
     """Every member's cross-entropy + weighted Dice, each under its own weights over the examples."""
 
     def __init__(self, head: FusionHead, weight_KE: Tensor, dice_weight: float) -> None:
@@ -169,14 +160,14 @@ class ViewBatches:
         return Views(features, image_BCHW, target_BCHW, example_B.to(self.device))
 
 
-class _HeadWork:
+class _FusionWork:
     """One generator, one config: fits heads, validates candidates."""
 
     def __init__(
         self,
         generator: Generator,
         classes: Sequence[ClassSpec],
-        config: HeadTrainConfig,
+        config: FusionTrainConfig,
         device: torch.device,
         stop: Stop | None,
     ) -> None:
@@ -186,7 +177,7 @@ class _HeadWork:
     def validate(self, candidate: Candidate, fitted: Sequence[Example], held_out: Sequence[Example]) -> float:
         """mIoU on held-out examples of a head fitted on the others."""
         head, _ = self.fit(fitted, candidate, steps=self.config.validation_steps)
-        predictor = HeadPredictor(self.generator, head, views=2)
+        predictor = LabellerPredictor(FusionLabeller(self.generator, head, views=2))
         return evaluate(predictor, held_out, self.classes).miou or 0.0
 
     def fit(
@@ -203,7 +194,7 @@ class _HeadWork:
         few = ExampleBatches(examples, self.classes, config.augment, config.batch_size, self.device)
         batches = ViewBatches(self.generator, few, candidate.tap_timesteps, self.device)
         head = self._new_head(candidate, batches)
-        objective = HeadObjective(head, self._weights(len(examples)), config.dice_weight)
+        objective = FusionObjective(head, self._weights(len(examples)), config.dice_weight)
         fit_config = FitConfig(
             steps=steps, learning_rate=config.learning_rate, weight_decay=0.05, ema_decay=0.98, seed=config.seed
         )

@@ -7,8 +7,9 @@ import torch
 
 from models.contracts import Stopped
 from models.heads.cross_validation import Candidate, choose, folds
-from models.heads.predict import HeadPredictor
-from models.heads.training import HeadTrainConfig, fit_head
+from models.heads.fusion_labeller import FusionLabeller
+from models.heads.fusion_training import FusionTrainConfig, fit_fusion
+from models.labelling import FittedHead, LabellerPredictor
 from models.metrics.evaluation import evaluate
 from tests.models.tiny import STUFF, disc_examples, tiny_generator
 
@@ -17,9 +18,9 @@ CPU = torch.device("cpu")
 
 def test_a_head_learns_discs_even_from_an_untrained_generator() -> None:
     generator = tiny_generator()
-    config = HeadTrainConfig(members=2, width=16, steps=40, tap_timestep=20)
-    fitted = fit_head(generator, disc_examples(4), STUFF, config, device=CPU)
-    result = evaluate(HeadPredictor(generator, fitted.head, views=2), disc_examples(4, seed=9), STUFF)
+    config = FusionTrainConfig(members=2, width=16, steps=40, tap_timestep=20)
+    fitted = fit_fusion(generator, disc_examples(4), STUFF, config, device=CPU)
+    result = evaluate(LabellerPredictor(fitted.labeller), disc_examples(4, seed=9), STUFF)
     assert result.miou is not None
     assert result.miou > 0.7
     assert fitted.card["tap_timesteps"] == [20]
@@ -27,9 +28,9 @@ def test_a_head_learns_discs_even_from_an_untrained_generator() -> None:
 
 
 def test_cross_validation_tries_every_timestep() -> None:
-    config = HeadTrainConfig(members=2, width=16, steps=1, validation_steps=1, timesteps=(10, 90), validate_from=4)
+    config = FusionTrainConfig(members=2, width=16, steps=1, validation_steps=1, timesteps=(10, 90), validate_from=4)
     seen: list[tuple[int, int]] = []
-    fitted = fit_head(
+    fitted = fit_fusion(
         tiny_generator(),
         disc_examples(4),
         STUFF,
@@ -61,20 +62,27 @@ def test_the_best_candidate_wins() -> None:
 
 def test_it_stops() -> None:
     with pytest.raises(Stopped):
-        fit_head(tiny_generator(), disc_examples(2), STUFF, HeadTrainConfig(steps=1), device=CPU, stop=lambda: True)
+        fit_fusion(tiny_generator(), disc_examples(2), STUFF, FusionTrainConfig(steps=1), device=CPU, stop=lambda: True)
+
+
+def weights(fitted: FittedHead) -> dict[str, torch.Tensor]:
+    assert isinstance(fitted.labeller, FusionLabeller)
+    return fitted.labeller.head.state_dict()
 
 
 def test_a_stopped_fit_goes_on_to_the_same_head(tmp_path: Path) -> None:
-    config = HeadTrainConfig(members=2, width=16, steps=6, tap_timestep=20)
+    config = FusionTrainConfig(members=2, width=16, steps=6, tap_timestep=20)
     examples, path = disc_examples(2), tmp_path / "head.safetensors"
-    whole = fit_head(tiny_generator(), examples, STUFF, config, device=CPU).head
+    whole = fit_fusion(tiny_generator(), examples, STUFF, config, device=CPU)
     asked = iter([False, False, False, True])
     with pytest.raises(Stopped):
-        fit_head(tiny_generator(), examples, STUFF, config, device=CPU, stop=lambda: next(asked), checkpoint_path=path)
-    resumed = fit_head(tiny_generator(), examples, STUFF, config, device=CPU, checkpoint_path=path)
+        fit_fusion(
+            tiny_generator(), examples, STUFF, config, device=CPU, stop=lambda: next(asked), checkpoint_path=path
+        )
+    resumed = fit_fusion(tiny_generator(), examples, STUFF, config, device=CPU, checkpoint_path=path)
     assert resumed.card["steps"] == 6
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(resumed.head.state_dict()[name], value)
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(weights(resumed)[name], value)
 
 
 def test_a_view_of_every_timestep_is_in_a_batch() -> None:
@@ -82,6 +90,6 @@ def test_a_view_of_every_timestep_is_in_a_batch() -> None:
     generator = tiny_generator()
     encode = generator.encode
     generator.encode = lambda *args, **kwargs: (seen.append(kwargs["tap_timestep"]), encode(*args, **kwargs))[1]  # type: ignore[assignment, method-assign]
-    config = HeadTrainConfig(members=1, width=16, steps=1, timesteps=(10, 90))
-    fit_head(generator, disc_examples(2), STUFF, config, device=CPU)
+    config = FusionTrainConfig(members=1, width=16, steps=1, timesteps=(10, 90))
+    fit_fusion(generator, disc_examples(2), STUFF, config, device=CPU)
     assert sorted(seen[:2]) == [10, 90]
