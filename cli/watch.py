@@ -19,6 +19,7 @@ TITLES = {
     "export_dataset": "write the COCO zip",
     "distil": "distil the student",
     "train_baseline": "train the baseline",
+    "train_student": "train the student",
     "evaluate": "evaluate",
 }
 

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from service import datasets, events, generators, plan
 from service.clock import read_clock
 from service.ids import new_id
-from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
+from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, parse
 from service.tables import ImagePool, Job, Step
 from service.unit_of_work import Work
 
@@ -34,10 +34,10 @@ def advance(work: Work, job_id: str) -> None:
         _make_steps(work, job, plan.next_steps(spec, steps, plan_facts(work, spec)))
 
 
-def plan_facts(work: Work, spec: LabelSpec | TrainGeneratorSpec) -> plan.PlanFacts:
+def plan_facts(work: Work, spec: JobSpec) -> plan.PlanFacts:
     """What the plan must know besides the spec."""
     num_images = 0
-    if spec.image_pool_id is not None:
+    if isinstance(spec, LabelSpec | TrainGeneratorSpec) and spec.image_pool_id is not None:
         query = select(ImagePool.num_images).where(ImagePool.id == spec.image_pool_id)
         num_images = work.session.execute(query).scalar_one_or_none() or 0
     return plan.PlanFacts(shard_size=work.settings.shard_size, num_pool_images=num_images)

@@ -7,20 +7,39 @@ from dataclasses import dataclass
 from service import generators
 from service.errors import Invalid, fault
 from service.generator_families import label_faults
-from service.job_spec import LabelSpec, TrainGeneratorSpec
+from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
 from service.lookup import find
 from service.tables import AnnotationSet, Generator, ImagePool
 from service.unit_of_work import Work
+
+MAX_NAME = 120
+"""Characters of a job's name."""
 
 
 @dataclass(frozen=True)
 class CheckedSpec:
     """A spec whose references are sound."""
 
-    spec: LabelSpec | TrainGeneratorSpec
+    spec: JobSpec
     """The spec, with a generator's name replaced by its id so that a later name cannot change the job."""
-    generator_name: str
-    """Name of the generator that is used or made."""
+    name: str
+    """What the job is called where the user gave it no name."""
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """The size that a job's images must have."""
+
+    height: int
+    width: int
+    owner: str
+    """Who says so, as the end of a sentence begins: "the generator portraits makes"."""
+
+    def check(self, faults: Faults, place: str, noun: str, height: int | None, width: int | None) -> None:
+        """Remember images of another size."""
+        if (height, width) != (self.height, self.width):
+            wanted = f"{self.owner} {self.height}x{self.width}"
+            faults.add(place, f"The {noun} has images of {height}x{width}, {wanted}.")
 
 
 class Faults:
@@ -39,10 +58,12 @@ class Faults:
             raise Invalid(f"The job cannot be made: {self.found[0]['message']}", self.found)
 
 
-def check(work: Work, spec: LabelSpec | TrainGeneratorSpec) -> CheckedSpec:
+def check(work: Work, spec: JobSpec) -> CheckedSpec:
     """Check every reference of a spec. Raises Invalid."""
     if isinstance(spec, LabelSpec):
         return _check_label(work, spec)
+    if isinstance(spec, TrainStudentSpec):
+        return _check_train_student(work, spec)
     return _check_train_generator(work, spec)
 
 
@@ -55,20 +76,26 @@ def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
         faults.add("generator", f"The generator {generator.name} is {generator.state}, not ready.")
     else:
         faults.found += label_faults(generator.name, generator.family, spec.pools)
-    few = _annotation_set(work, faults, "annotation_set_id", spec.annotation_set_id, generator)
-    if few is not None and len(few.classes) < 2:
-        faults.add("annotation_set_id", f"The annotation set {few.id} has one class only; at least two are needed.")
-    if spec.evaluation_set_id is not None:
-        held_out = _annotation_set(work, faults, "evaluation_set_id", spec.evaluation_set_id, generator)
-        if few is not None and held_out is not None:
-            _check_evaluation(faults, few, held_out)
+    size = None if generator is None else _size_of(generator)
+    few = _few(work, faults, spec.annotation_set_id, size)
+    _held_out(work, faults, spec.evaluation_set_id, few, size)
     if spec.image_pool_id is not None:
-        _pool(work, faults, spec.image_pool_id, generator)
+        _pool(work, faults, spec.image_pool_id, size)
     if "synthesized" in spec.pools and spec.num_images > work.settings.max_job_images:
         faults.add("num_images", f"At most {work.settings.max_job_images} images are synthesized by one job here.")
     faults.raise_if_any()
     assert generator is not None
-    return CheckedSpec(spec.model_copy(update={"generator": generator.id}), generator.name)
+    return CheckedSpec(spec.model_copy(update={"generator": generator.id}), f"label with {generator.name}")
+
+
+def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
+    faults = Faults()
+    few = _few(work, faults, spec.annotation_set_id, None)
+    size = None if few is None else ImageSize(few.image_height, few.image_width, f"the annotation set {few.id} has")
+    _held_out(work, faults, spec.evaluation_set_id, few, size)
+    faults.raise_if_any()
+    assert few is not None
+    return CheckedSpec(spec, f"train on {few.name} alone"[:MAX_NAME])
 
 
 def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
@@ -87,35 +114,49 @@ def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
     return CheckedSpec(spec, spec.name)
 
 
+def _few(work: Work, faults: Faults, set_id: str, size: ImageSize | None) -> AnnotationSet | None:
+    """The annotated images to learn from."""
+    place = "annotation_set_id"
+    few = _annotation_set(work, faults, place, set_id, size)
+    if few is not None and len(few.classes) < 2:
+        faults.add(place, f"The annotation set {few.id} has one class only; at least two are needed.")
+    return few
+
+
+def _held_out(
+    work: Work, faults: Faults, set_id: str | None, few: AnnotationSet | None, size: ImageSize | None
+) -> None:
+    """The annotated images to measure on, where there are any."""
+    held_out = None if set_id is None else _annotation_set(work, faults, "evaluation_set_id", set_id, size)
+    if few is not None and held_out is not None:
+        _check_evaluation(faults, few, held_out)
+
+
 def _annotation_set(
-    work: Work, faults: Faults, place: str, set_id: str, generator: Generator | None
+    work: Work, faults: Faults, place: str, set_id: str, size: ImageSize | None
 ) -> AnnotationSet | None:
     row = find(work, AnnotationSet, set_id)
     if row is None:
         faults.add(place, f"There is no annotation set {set_id}.")
-    elif generator is not None:
-        _check_size(faults, place, f"annotation set {set_id}", row.image_height, row.image_width, generator)
+    elif size is not None:
+        size.check(faults, place, f"annotation set {set_id}", row.image_height, row.image_width)
     return row
 
 
-def _pool(work: Work, faults: Faults, pool_id: str, generator: Generator | None) -> ImagePool | None:
+def _pool(work: Work, faults: Faults, pool_id: str, size: ImageSize | None) -> ImagePool | None:
     pool = find(work, ImagePool, pool_id)
     if pool is None:
         faults.add("image_pool_id", f"There is no image pool {pool_id}.")
         return None
     if pool.state != "sealed":
         faults.add("image_pool_id", f"The image pool {pool_id} is still open; seal it first.")
-    elif generator is not None:
-        _check_size(faults, "image_pool_id", f"image pool {pool_id}", pool.image_height, pool.image_width, generator)
+    elif size is not None:
+        size.check(faults, "image_pool_id", f"image pool {pool_id}", pool.image_height, pool.image_width)
     return pool
 
 
-def _check_size(
-    faults: Faults, place: str, noun: str, height: int | None, width: int | None, generator: Generator
-) -> None:
-    if (height, width) != (generator.image_height, generator.image_width):
-        wanted = f"{generator.image_height}x{generator.image_width}"
-        faults.add(place, f"The {noun} has images of {height}x{width}, the generator {generator.name} makes {wanted}.")
+def _size_of(generator: Generator) -> ImageSize:
+    return ImageSize(generator.image_height, generator.image_width, f"the generator {generator.name} makes")
 
 
 def _check_evaluation(faults: Faults, few: AnnotationSet, held_out: AnnotationSet) -> None:

@@ -31,6 +31,9 @@ Architecture = Literal[
 QUARTER_RESOLUTION = frozenset({"upernet_resnet"})
 """Architectures whose first stage has stride 4 and no other."""
 
+DISTILLATION_FIELDS = frozenset({"mode", "feature_weight", "temperature", "labels", "example_share"})
+"""Fields of a student that mean nothing where it learns from the few labels alone."""
+
 
 class SpecPart(BaseModel):
     """Base of all parts: no conversion, no unknown key, no NaN, never changed."""
@@ -237,15 +240,53 @@ class TrainGeneratorSpec(SpecPart):
         return self
 
 
-JobSpec = Annotated[LabelSpec | TrainGeneratorSpec, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[LabelSpec | TrainGeneratorSpec] = TypeAdapter(JobSpec)
+class TrainStudentSpec(SpecPart):
+    """The few labels alone -> student -> report: what a student is without the factory."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "train_student",
+                    "annotation_set_id": "ann_01kaxv5t8q3m6n9p2r4s7t0v1w",
+                    "evaluation_set_id": "ann_01kaxv6b2c4d6e8f0g2h4j6k8m",
+                }
+            ]
+        }
+    )
+
+    kind: Literal["train_student"]
+    """The kind of job."""
+    name: Name | None = None
+    """What people call the job; empty: made from its kind and annotation set."""
+    annotation_set_id: Reference
+    """The few annotated images."""
+    evaluation_set_id: Reference | None = None
+    """Held-out annotated images; without them there is no report."""
+    student: StudentSpec = StudentSpec()
+    """Which network is trained, for the sum of `steps` and `finetune_steps`; nothing is distilled."""
+    seed: Seed = 0
+    """Seed of weights, batches and augmentation."""
+
+    @model_validator(mode="after")
+    def _check_student(self) -> Self:
+        refused = self.student.model_dump(exclude_defaults=True).keys() & DISTILLATION_FIELDS
+        if refused:
+            names = ", ".join(sorted(refused))
+            raise ValueError(f"nothing is distilled from a dataset or generator here: leave out student's {names}")
+        return self
 
 
-def parse(document: Mapping[str, Any]) -> LabelSpec | TrainGeneratorSpec:
+JobSpec = Annotated[LabelSpec | TrainGeneratorSpec | TrainStudentSpec, Field(discriminator="kind")]
+"""Any job."""
+_ADAPTER: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+
+
+def parse(document: Mapping[str, Any]) -> JobSpec:
     """Read a stored spec; raises pydantic's ValidationError if it is not one."""
     return _ADAPTER.validate_python(dict(document))
 
 
-def dump(spec: LabelSpec | TrainGeneratorSpec) -> dict[str, Any]:
+def dump(spec: JobSpec) -> dict[str, Any]:
     """The spec as plain JSON values, defaults filled in."""
     return spec.model_dump(mode="json")

@@ -14,7 +14,7 @@ from service.advance import ENDED, advance, cancel_ready_steps, plan_facts
 from service.clock import read_clock
 from service.errors import Conflict, KeyReused
 from service.ids import new_id
-from service.job_spec import LabelSpec, TrainGeneratorSpec, dump, parse
+from service.job_spec import JobSpec, TrainGeneratorSpec, dump, parse
 from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.plan import expected_steps
@@ -34,7 +34,7 @@ class CreatedJob:
     """False when the same request had made it before."""
 
 
-def create(work: Work, spec: LabelSpec | TrainGeneratorSpec, *, idempotency_key: str | None = None) -> CreatedJob:
+def create(work: Work, spec: JobSpec, *, idempotency_key: str | None = None) -> CreatedJob:
     """Make a job and its first steps. Raises Invalid with every bad reference, KeyReused, Conflict."""
     body_sha256 = _body_digest(spec)
     if idempotency_key is not None and (known := _by_key(work, idempotency_key)) is not None:
@@ -43,7 +43,7 @@ def create(work: Work, spec: LabelSpec | TrainGeneratorSpec, *, idempotency_key:
     job = Job(
         id=new_id("job"),
         kind=spec.kind,
-        name=spec.name or f"label with {checked.generator_name}",
+        name=spec.name or checked.name,
         spec=dump(checked.spec),
         state="queued",
         cancel_requested=False,
@@ -146,7 +146,7 @@ def _same_request(job: Job, body_sha256: str) -> CreatedJob:
     return CreatedJob(job, created=False)
 
 
-def _body_digest(spec: LabelSpec | TrainGeneratorSpec) -> str:
+def _body_digest(spec: JobSpec) -> str:
     """Digest of the request with defaults filled in: the same wish spelled otherwise is the same wish."""
     text = json.dumps(dump(spec), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

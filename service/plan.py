@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from service.job_spec import LabelSpec, TrainGeneratorSpec
+from service.job_spec import JobSpec, LabelSpec, TrainStudentSpec
 
 StepKind = Literal[
     "fit_head",
@@ -22,6 +22,7 @@ StepKind = Literal[
     "train_baseline",
     "evaluate",
     "train_generator",
+    "train_student",
 ]
 Outcome = Literal["succeeded", "failed", "cancelled"]
 CPU_KINDS = frozenset({"seal_dataset", "export_dataset"})
@@ -74,7 +75,7 @@ class NewStep:
     """Higher is claimed first."""
 
 
-def next_steps(spec: LabelSpec | TrainGeneratorSpec, steps: Sequence[StepView], facts: PlanFacts) -> list[NewStep]:
+def next_steps(spec: JobSpec, steps: Sequence[StepView], facts: PlanFacts) -> list[NewStep]:
     """Steps that can begin now and do not exist yet; asking again gives the same answer."""
     existing = {step.kind for step in steps}
     unfinished = {step.kind for step in steps if step.state != "succeeded"}
@@ -85,7 +86,7 @@ def next_steps(spec: LabelSpec | TrainGeneratorSpec, steps: Sequence[StepView], 
     return new
 
 
-def job_outcome(spec: LabelSpec | TrainGeneratorSpec, steps: Sequence[StepView], *, cancelling: bool) -> Outcome | None:
+def job_outcome(spec: JobSpec, steps: Sequence[StepView], *, cancelling: bool) -> Outcome | None:
     """How the job has ended, or None while it goes on."""
     states = {step.state for step in steps}
     if cancelling:
@@ -96,10 +97,21 @@ def job_outcome(spec: LabelSpec | TrainGeneratorSpec, steps: Sequence[StepView],
     return "succeeded" if complete and states == {"succeeded"} else None
 
 
-def stages(spec: LabelSpec | TrainGeneratorSpec) -> dict[StepKind, tuple[StepKind, ...]]:
+def stages(spec: JobSpec) -> dict[StepKind, tuple[StepKind, ...]]:
     """Every kind of step this job has, in order, with the kinds that must be wholly done before it."""
-    if isinstance(spec, TrainGeneratorSpec):
-        return {"train_generator": ()}
+    if isinstance(spec, LabelSpec):
+        return _label_stages(spec)
+    if isinstance(spec, TrainStudentSpec):
+        return _measured("train_student", spec.evaluation_set_id)
+    return {"train_generator": ()}
+
+
+def _measured(kind: StepKind, evaluation_set_id: str | None) -> dict[StepKind, tuple[StepKind, ...]]:
+    """One step, and the report where there is something to measure on."""
+    return {kind: ()} if evaluation_set_id is None else {kind: (), "evaluate": (kind,)}
+
+
+def _label_stages(spec: LabelSpec) -> dict[StepKind, tuple[StepKind, ...]]:
     plan: dict[StepKind, tuple[StepKind, ...]] = {
         "fit_head": (),
         "label_shard": ("fit_head",),
@@ -117,7 +129,7 @@ def stages(spec: LabelSpec | TrainGeneratorSpec) -> dict[StepKind, tuple[StepKin
     return plan
 
 
-def expected_steps(spec: LabelSpec | TrainGeneratorSpec, facts: PlanFacts) -> int:
+def expected_steps(spec: JobSpec, facts: PlanFacts) -> int:
     """How many steps the whole job will have, for an honest overall progress."""
     return sum(len(_steps_of(kind, spec, facts)) for kind in stages(spec))
 
@@ -128,7 +140,7 @@ def pool_seed(seed: int, pool: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 2
 
 
-def _steps_of(kind: StepKind, spec: LabelSpec | TrainGeneratorSpec, facts: PlanFacts) -> list[NewStep]:
+def _steps_of(kind: StepKind, spec: JobSpec, facts: PlanFacts) -> list[NewStep]:
     if kind == "label_shard" and isinstance(spec, LabelSpec):
         return _shards(spec, facts)
     return [NewStep(kind, queue="cpu" if kind in CPU_KINDS else "gpu", priority=PRIORITIES.get(kind, 0))]

@@ -16,7 +16,7 @@ from sqlalchemy import Select, and_, case, func, or_, select, update
 from service import events
 from service.clock import database_now, read_clock
 from service.errors import BadRequest, LeaseLost, NotFound
-from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
+from service.job_spec import JobSpec, parse
 from service.leases import ACTIVE, close, expire_leases, give_back, hold, sweep_stopped_jobs
 from service.lookup import must_find
 from service.paging import Page
@@ -64,7 +64,7 @@ class ClaimedStep:
     """Proves that this worker holds the step; part of every object key it writes."""
     params: Mapping[str, Any]
     """What the plan put there, such as the range of a shard."""
-    spec: LabelSpec | TrainGeneratorSpec
+    spec: JobSpec
     """What the user asked for."""
     job_result: Mapping[str, str]
     """Ids the job has made so far: generator_id, dataset_id, student_id."""

@@ -35,8 +35,8 @@ class NewStudent:
 
     id: str
     """From `ids.new_id("stu")`: the files' keys are made of it."""
-    dataset_id: str
-    """What it learned from."""
+    dataset_id: str | None
+    """What it learned from; None where that was the few labels alone."""
     name: str
     """What people call it."""
     architecture: str

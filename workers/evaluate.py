@@ -1,7 +1,9 @@
-"""Step `evaluate`: student, head and few-label baseline on held-out real labels; the job's report."""
+"""Step `evaluate`: student, head and few-label baseline, as far as the job has them, on held-out real labels; its report."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,89 +12,108 @@ from models.metrics.evaluation import EvaluationResult, Predictor, evaluate
 from models.students.card import load_student, render_card
 from models.students.predict import StudentPredictor
 from service import reports, steps, students
-from service.students import StudentFile
 from service.tables import Student
 from service.unit_of_work import Work
-from workers.artifacts import AnnotatedSet, load_annotated_set, load_labeller, step_output, unpack
+from workers.artifacts import AnnotatedSet, load_annotated_set, load_labeller, unpack
+from workers.assessment import Assessment, assessment
 from workers.context import Outcome, StepContext
 from workers.device import halving, inference_batch
 from workers.sample_sheets import comparison_sheet
 from workers.student_files import fetch_student, store_student
-from workers.verdict import verdict
+from workers.verdict import reached, verdict
 
 MAX_SHOWN = 8
-TITLES = {
-    "student": "Student",
-    "baseline": "Same student, few labels only",
-}
+
+
+@dataclass(frozen=True)
+class Measurable:
+    """One row of the report to be."""
+
+    name: Literal["student", "head", "baseline"]
+    """What it is to the job."""
+    title: str
+    """What people read."""
+    predictor: Predictor
+    """The network."""
 
 
 def run(context: StepContext) -> Outcome:
-    """Measure, write the report, and put its scores on the student's card."""
-    with context.read() as work:
-        student = students.get(work, context.step.job_result["student_id"])
-    folder = fetch_student(context, student.files, context.scratch / "student")
-    rows = _measured(context, folder) if context.label_spec.evaluation_set_id is not None else []
-    content = report(context, rows)
-    card = {**student.card, "report": {row["title"]: row for row in rows}}
-    files, archive_key = _with_report(context, student, folder, card)
+    """Measure, write the report, and put the scores on the card of a student of this job."""
+    wanted = assessment(context)
+    student = wanted.student
+    if student is not None:
+        fetch_student(context, student.files, _student_folder(context))
+    rows = [] if wanted.evaluation_set_id is None else _measured(context, wanted, wanted.evaluation_set_id)
+    content = report(context, wanted, rows)
+    own = student is not None and student.job_id == context.step.job_id
+    attach = _with_report(context, student, rows) if student is not None and own else None
 
     def record(work: Work) -> None:
-        reports.record(work, context.step.job_id, content, student_id=student.id)
-        students.attach_report(work, student.id, files, archive_key, card)
+        reports.record(work, context.step.job_id, content, student_id=None if student is None else student.id)
+        if attach is not None:
+            attach(work)
 
     scores = {row["name"]: row["miou"] for row in rows}
     return Outcome({"miou": scores, "verdict": content["verdict"]}, record)
 
 
-def _measured(context: StepContext, student_folder: Path) -> list[dict[str, Any]]:
-    set_id = context.label_spec.evaluation_set_id
-    assert set_id is not None
-    held_out = load_annotated_set(context, set_id)
-    baseline_key = step_output(context, "train_baseline")["baseline_key"]
-    baseline_folder = unpack(context, baseline_key, context.scratch / "baseline")
-    labeller = load_labeller(context)
-    titles = {**TITLES, "head": labeller.title}
-    predictors: dict[str, Predictor] = {
-        "student": StudentPredictor(load_student(student_folder), held_out.classes, device=context.device),
-        "head": LabellerPredictor(labeller),
-        "baseline": StudentPredictor(load_student(baseline_folder), held_out.classes, device=context.device),
-    }
-    _show(context, predictors["student"], held_out)
-    rows = []
-    for name, predictor in predictors.items():
-        result = _evaluated(context, predictor, held_out, titles[name])
-        rows.append({"name": name, "title": titles[name], **result.to_dict()})
-    return rows
+def _student_folder(context: StepContext) -> Path:
+    return context.scratch / "student"
 
 
-def _show(context: StepContext, student: Predictor, held_out: AnnotatedSet) -> None:
+def _measured(context: StepContext, wanted: Assessment, evaluation_set_id: str) -> list[dict[str, Any]]:
+    held_out = load_annotated_set(context, evaluation_set_id)
+    measured = _measurable(context, wanted, held_out)
+    _show(context, measured[0], held_out)
+    return [
+        {"name": item.name, "title": item.title, **_evaluated(context, item, held_out).to_dict()} for item in measured
+    ]
+
+
+def _measurable(context: StepContext, wanted: Assessment, held_out: AnnotatedSet) -> list[Measurable]:
+    """Everything that is to be measured, in the order of the report's rows."""
+    found = []
+    if wanted.student is not None:
+        network = load_student(_student_folder(context))
+        predictor = StudentPredictor(network, held_out.classes, device=context.device)
+        found.append(Measurable("student", "Student", predictor))
+    if wanted.head_card is not None:
+        labeller = load_labeller(context)
+        found.append(Measurable("head", labeller.title, LabellerPredictor(labeller)))
+    if wanted.baseline_key is not None:
+        network = load_student(unpack(context, wanted.baseline_key, context.scratch / "baseline"))
+        predictor = StudentPredictor(network, held_out.classes, device=context.device)
+        found.append(Measurable("baseline", "Same student, few labels only", predictor))
+    return found
+
+
+def _show(context: StepContext, item: Measurable, held_out: AnnotatedSet) -> None:
     shown = held_out.examples[:MAX_SHOWN]
     images_BHWC = np.stack([example.image_HWC for example in shown])
-    predicted_BHW = student.predict(images_BHWC).labels_BHW(held_out.classes)
+    predicted_BHW = item.predictor.predict(images_BHWC).labels_BHW(held_out.classes)
     truth_BHW = np.stack([example.label_HW for example in shown])
     sheet = comparison_sheet(images_BHWC, truth_BHW, predicted_BHW, held_out.label_classes)
-    context.show_sample("predictions.png", sheet, "held-out images, their labels, what the student says")
+    context.show_sample("predictions.png", sheet, f"held-out images, their labels, what the {item.name} says")
 
 
-def _evaluated(context: StepContext, predictor: Predictor, held_out: AnnotatedSet, title: str) -> EvaluationResult:
+def _evaluated(context: StepContext, item: Measurable, held_out: AnnotatedSet) -> EvaluationResult:
     height, width = held_out.examples[0].label_HW.shape
     return halving(
         inference_batch(context.device, height, width),
         lambda size: evaluate(
-            predictor,
+            item.predictor,
             held_out.examples,
             held_out.classes,
             batch_size=size,
-            progress=context.reporter(title, unit="images"),
+            progress=context.reporter(item.title, unit="images"),
             stop=context.stop,
         ),
     )
 
 
-def report(context: StepContext, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def report(context: StepContext, wanted: Assessment, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The report's content: scores, a plain sentence, cross-validation, and what every step cost."""
-    head = step_output(context, "fit_head")["card"]
+    head = wanted.head_card or {}
     with context.read() as work:
         cost = [
             {
@@ -106,7 +127,7 @@ def report(context: StepContext, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ]
     return {
         "rows": rows,
-        "verdict": verdict(rows, head),
+        "verdict": reached(wanted.subject, rows[0]) if len(rows) == 1 else verdict(rows, head),
         "num_images": rows[0]["num_images"] if rows else 0,
         "cross_validation": head.get("cross_validation", []),
         "steps": cost,
@@ -114,10 +135,10 @@ def report(context: StepContext, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _with_report(
-    context: StepContext, student: Student, folder: Path, card: dict[str, Any]
-) -> tuple[list[StudentFile], str]:
-    """The student's files again, with the measurements in the README; weights are the same bytes."""
-    shown = {"title": student.name, "classes": student.classes, **card}
-    (folder / "README.md").write_text(render_card(shown))
-    return store_student(context, student.id, folder)
+def _with_report(context: StepContext, student: Student, rows: list[dict[str, Any]]) -> Callable[[Work], None]:
+    """Store the student's files again, with the measurements in the README (weights are the same bytes); what to record."""
+    folder = _student_folder(context)
+    card = {**student.card, "report": {row["title"]: row for row in rows}}
+    (folder / "README.md").write_text(render_card({"title": student.name, "classes": student.classes, **card}))
+    files, archive_key = store_student(context, student.id, folder)
+    return lambda work: students.attach_report(work, student.id, files, archive_key, card)

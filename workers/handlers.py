@@ -9,6 +9,7 @@ from workers import (
     seal_dataset,
     train_baseline,
     train_generator,
+    train_student,
 )
 from workers.runtime import Handler
 
@@ -21,4 +22,5 @@ HANDLERS: dict[str, Handler] = {
     "train_baseline": train_baseline.run,
     "evaluate": evaluate.run,
     "train_generator": train_generator.run,
+    "train_student": train_student.run,
 }

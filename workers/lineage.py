@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from service import annotation_sets, generators
-from service.job_spec import dump
+from service.job_spec import LabelSpec, TrainGeneratorSpec, dump
 from workers.artifacts import step_output
 from workers.context import StepContext
 
@@ -13,24 +13,32 @@ PACKAGES = ("label-factory", "torch", "diffusers", "transformers", "numpy")
 
 
 def lineage(context: StepContext) -> dict[str, Any]:
-    """Generator, annotation set, head, spec and versions of a `label` job."""
-    spec = context.label_spec
+    """Job, spec, annotation set and versions; and generator and head where labels of theirs were learned from."""
+    spec = context.step.spec
+    assert not isinstance(spec, TrainGeneratorSpec)
     with context.read() as work:
-        generator = generators.get(work, spec.generator)
         few = annotation_sets.get(work, spec.annotation_set_id)
-    head = {name: value for name, value in step_output(context, "fit_head")["card"].items() if name != "curves"}
     return {
         "job_id": context.step.job_id,
         "spec": dump(spec),
+        "annotation_set": {"id": few.id, "name": few.name, "sha256": few.sha256, "num_images": few.num_images},
+        **(_labelled_by(context, spec) if isinstance(spec, LabelSpec) else {"learned_from": "the few labels alone"}),
+        "versions": versions(),
+    }
+
+
+def _labelled_by(context: StepContext, spec: LabelSpec) -> dict[str, Any]:
+    with context.read() as work:
+        generator = generators.get(work, spec.generator)
+    head = {name: value for name, value in step_output(context, "fit_head")["card"].items() if name != "curves"}
+    return {
         "generator": {
             "id": generator.id,
             "name": generator.name,
             "digest": generator.digest,
             "licence": generator.card.get("licence"),
         },
-        "annotation_set": {"id": few.id, "name": few.name, "sha256": few.sha256, "num_images": few.num_images},
         "head": head,
-        "versions": versions(),
     }
 
 

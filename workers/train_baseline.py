@@ -9,16 +9,14 @@ from models.students.training import StudentTrainConfig, train_baseline
 from workers.artifacts import AnnotatedSet, load_annotated_set, pack
 from workers.context import Outcome, StepContext
 from workers.device import halving
-from workers.distil import new_student, with_batch_size
-from workers.training_data import student_config
+from workers.student_task import StudentTask, new_student, student_task, with_batch_size
 
 
 def run(context: StepContext) -> Outcome:
     """Train and keep the network for the report."""
-    spec = context.label_spec
-    config = student_config(spec)
-    few = load_annotated_set(context, spec.annotation_set_id)
-    baseline, training = halving(config.batch_size, lambda size: _train(context, few, config, size))
+    task = student_task(context)
+    few = load_annotated_set(context, task.annotation_set_id)
+    baseline, training = train_on_few(context, task, few)
     folder = context.scratch / "baseline"
     save_student(baseline, folder, {"title": "Few-label baseline", "classes": few.classes, "recipe": training})
     key = context.key("baseline.tar")
@@ -26,18 +24,23 @@ def run(context: StepContext) -> Outcome:
     return Outcome({"baseline_key": key, "training": training})
 
 
+def train_on_few(context: StepContext, task: StudentTask, few: AnnotatedSet) -> tuple[nn.Module, dict[str, Any]]:
+    """The task's network, trained on the few labels alone, and how it went."""
+    return halving(task.config.batch_size, lambda size: _train(context, task, few, with_batch_size(task.config, size)))
+
+
 def _train(
-    context: StepContext, few: AnnotatedSet, config: StudentTrainConfig, batch_size: int
+    context: StepContext, task: StudentTask, few: AnnotatedSet, config: StudentTrainConfig
 ) -> tuple[nn.Module, dict[str, Any]]:
-    baseline = new_student(context, few, config)
+    network = new_student(task, few)
     training = train_baseline(
-        baseline,
+        network,
         few.examples,
         few.classes,
-        with_batch_size(config, batch_size),
+        config,
         device=context.device,
         progress=context.reporter("training on the few labels alone"),
         stop=context.stop,
         checkpoint_path=context.checkpoint.folder / "baseline.safetensors",
     )
-    return baseline, {**training, "batch_size": batch_size}
+    return network, {**training, "batch_size": config.batch_size}

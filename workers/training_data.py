@@ -1,12 +1,10 @@
-"""A job's dataset and budget as the student's training wants them."""
+"""A job's dataset as the student's training wants it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from models.students.training import StudentTrainConfig
 from service import datasets
 from service.formats.shard import ShardSample
-from service.job_spec import LabelSpec
 from service.tables import Dataset, DatasetShard
 from workers.artifacts import stream_shard
 from workers.context import StepContext
@@ -62,9 +60,3 @@ def kept_weights(context: StepContext, dataset_id: str) -> dict[str, float]:
         if page.next_after is None:
             return weights
         after = page.next_after
-
-
-def student_config(spec: LabelSpec) -> StudentTrainConfig:
-    """What the user pinned; the rest is the models' own. Student and baseline share it."""
-    pinned = spec.student.model_dump(exclude={"architecture", "first_stride"}, exclude_none=True)
-    return StudentTrainConfig(**pinned, seed=spec.seed)

@@ -1,4 +1,4 @@
-"""The report's sentence: whether the student is worth it, said plainly."""
+"""The report's sentence: whether the student is worth it, or how good what was measured is, said plainly."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +19,14 @@ def verdict(rows: Sequence[Mapping[str, Any]], head_card: Mapping[str, Any]) -> 
         f"The student loses to the same network trained on the few labels alone: {against}. "
         "Use the baseline, or give the factory a better generator, more images or a longer fine-tuning."
     )
+
+
+def reached(subject: str, row: Mapping[str, Any]) -> str:
+    """One sentence about the only thing that was measured; it begins with `subject`."""
+    images = "1 held-out image" if row["num_images"] == 1 else f"{row['num_images']} held-out images"
+    if row["miou"] is None:
+        return f"{subject} was shown {images}, but they have no labelled pixel to measure on."
+    return f"{subject} reaches mIoU {row['miou']:.3f} on {images}."
 
 
 def _unmeasured(head_card: Mapping[str, Any]) -> str:

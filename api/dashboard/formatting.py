@@ -19,8 +19,13 @@ STEP_TITLES = {
     "train_baseline": "Train the few-label baseline",
     "evaluate": "Evaluate on held-out labels",
     "train_generator": "Train the generator",
+    "train_student": "Train the student",
 }
-JOB_TITLES = {"label": "Label", "train_generator": "Train a generator"}
+JOB_TITLES = {
+    "label": "Label",
+    "train_generator": "Train a generator",
+    "train_student": "Train a student",
+}
 FAMILY_TITLES = {name: family.title for name, family in GENERATOR_FAMILIES.items()}
 TITLES = STEP_TITLES | FAMILY_TITLES
 

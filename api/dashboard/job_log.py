@@ -10,7 +10,7 @@ from api.dashboard.formatting import title
 from service.tables import Event, Step
 
 #: Steps that learn: their metrics make curves. Shards come by the hundred and only count.
-CURVE_KINDS = ("train_generator", "fit_head", "distil", "train_baseline")
+CURVE_KINDS = ("train_generator", "fit_head", "distil", "train_baseline", "train_student")
 #: Metrics that say nothing as a curve.
 DULL = frozenset({"epoch", "step", "seconds", "fold", "folds", "num_parameters"})
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from api.dashboard.formatting import count, duration, job_title, percent
 from service import annotation_sets, generators, image_pools
 from service.errors import NotFound
-from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
+from service.job_spec import JobSpec, LabelSpec, StudentSpec, TrainGeneratorSpec, TrainStudentSpec, parse
 from service.tables import Job
 from service.unit_of_work import Work
 
@@ -29,14 +29,20 @@ def advice(job: Job) -> str:
 
 def summary(work: Work, job: Job) -> list[Row]:
     """The telling rows of a job's spec."""
-    spec = parse(job.spec)
-    rows = _label(work, spec) if isinstance(spec, LabelSpec) else _train(work, spec)
-    return [("Kind", job_title(job.kind)), *rows, ("Seed", str(spec.seed)), ("Id", job.id)]
+    return [("Kind", job_title(job.kind)), *_asked(work, parse(job.spec)), ("Id", job.id)]
+
+
+def _asked(work: Work, spec: JobSpec) -> list[Row]:
+    match spec:
+        case LabelSpec():
+            return [*_label(work, spec), ("Seed", str(spec.seed))]
+        case TrainGeneratorSpec():
+            return [*_train(work, spec), ("Seed", str(spec.seed))]
+        case TrainStudentSpec():
+            return [*_train_student(work, spec), ("Seed", str(spec.seed))]
 
 
 def _label(work: Work, spec: LabelSpec) -> list[Row]:
-    student = spec.student
-    budget = f"{count(student.steps)} steps" if student.steps else duration(student.seconds) if student.seconds else ""
     rows: list[Row] = [
         ("Annotations", _link(work, "annotation-sets", spec.annotation_set_id)),
         ("Held-out images", _link(work, "annotation-sets", spec.evaluation_set_id)),
@@ -48,7 +54,25 @@ def _label(work: Work, spec: LabelSpec) -> list[Row]:
     ]
     if spec.stop_after == "dataset":
         return [*rows, ("Stops after", "the dataset")]
-    return [*rows, ("Student", student.architecture), ("Distils", f"{student.mode}{', ' + budget if budget else ''}")]
+    return [*rows, *_distils(spec.student)]
+
+
+def _distils(student: StudentSpec) -> list[Row]:
+    budget = _budget(student)
+    return [("Student", student.architecture), ("Distils", f"{student.mode}{', ' + budget if budget else ''}")]
+
+
+def _budget(student: StudentSpec) -> str:
+    return f"{count(student.steps)} steps" if student.steps else duration(student.seconds) if student.seconds else ""
+
+
+def _train_student(work: Work, spec: TrainStudentSpec) -> list[Row]:
+    return [
+        ("Learns from", _link(work, "annotation-sets", spec.annotation_set_id)),
+        ("Held-out images", _link(work, "annotation-sets", spec.evaluation_set_id)),
+        ("Student", spec.student.architecture),
+        ("Budget", _budget(spec.student)),
+    ]
 
 
 def _train(work: Work, spec: TrainGeneratorSpec) -> list[Row]:

@@ -24,6 +24,8 @@ HIDDEN = (
     "confusion_matrix",
     "readme",
     "report",
+    "summary",
+    "learned_from",
     "curve",
 )
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -70,6 +72,7 @@ def _rows(student: Student) -> list[Row]:
     return [
         ("Architecture", student.architecture),
         ("Parameters", count(student.num_parameters)),
+        ("Learned from", None if student.dataset_id else "trained on the few labels alone"),
         *card_rows(student.card, skip=HIDDEN),
         ("Made", ago(student.created_at)),
         ("Id", student.id),

@@ -17,7 +17,7 @@ from service.job_spec import JobSpec
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 JobState = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
-JobKind = Literal["label", "train_generator"]
+JobKind = Literal["label", "train_generator", "train_student"]
 
 SPEC_EXAMPLES: dict[str, Any] = {
     "label": {
@@ -48,6 +48,14 @@ SPEC_EXAMPLES: dict[str, Any] = {
             "image_pool_id": "pool_01kaxv7n5p7q9r1s3t5v7w9x1y",
             "name": "portraits",
             "minutes": 25.0,
+        },
+    },
+    "train_student": {
+        "summary": "Train a student on the few labels alone",
+        "value": {
+            "kind": "train_student",
+            "annotation_set_id": "ann_01kaxv5t8q3m6n9p2r4s7t0v1w",
+            "evaluation_set_id": "ann_01kaxv6b2c4d6e8f0g2h4j6k8m",
         },
     },
 }

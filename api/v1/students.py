@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from api.dependencies import IdPath, ReadDep
 from api.downloads import Download, download, file_responses
@@ -56,7 +56,7 @@ class StudentAnswer(Answer):
 
     id: str
     job_id: str
-    dataset_id: str
+    dataset_id: str | None = Field(description="What it learned from; null: the few labels alone")
     name: str
     architecture: str
     num_parameters: int

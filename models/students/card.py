@@ -40,7 +40,7 @@ PREPROCESSING = {
 def save_student(student: nn.Module, directory: Path, card: dict[str, Any]) -> None:
     """Write config.json, model.safetensors, preprocessor_config.json and README.md (the model card).
 
-    `card` is JSON-ready facts; `title`, `licence`, `classes` and `report` are shown on top, everything else below.
+    `card` is JSON-ready facts; `title`, `summary`, `licence`, `classes` and `report` are shown on top, everything else below.
     """
     directory.mkdir(parents=True, exist_ok=True)
     # save_pretrained moves a model's `training` flag nowhere, but half-open gradients would keep memory alive.
@@ -59,6 +59,7 @@ def render_card(card: dict[str, Any]) -> str:
     """Markdown with the front matter that model hubs read."""
     facts = dict(card)
     title, licence = facts.pop("title", "Student"), facts.pop("licence", "unknown")
+    summary = facts.pop("summary", "A semantic segmentation network.")
     classes: Sequence[ClassSpec | dict[str, Any] | str] = facts.pop("classes", [])
     report: dict[str, Any] = facts.pop("report", {})
     lines = [
@@ -72,7 +73,7 @@ def render_card(card: dict[str, Any]) -> str:
     lines += [
         f"# {title}",
         "",
-        "A semantic segmentation network distilled from a few annotated images by Label Factory.",
+        summary,
         "",
     ]
     lines += ["## Use", "", USAGE]

@@ -19,7 +19,8 @@ class Student(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
-    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))
+    """What it learned from; empty where that was the few labels alone."""
     name: Mapped[str] = mapped_column(String(120))
     architecture: Mapped[str] = mapped_column(String(60))
     num_parameters: Mapped[int] = mapped_column(BigInteger)

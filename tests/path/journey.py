@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 ZIP = {"content-type": "application/zip"}
 CLASSES = [{"name": "background", "background": True}, {"name": "disc"}]
 SHARD_SIZE = 8
+STUDENT = {"architecture": "segformer_nano", **tiny.STUDENT_BUDGET}
 Json = dict[str, Any]
 
 
@@ -76,10 +77,22 @@ def submit(client: TestClient, **spec: Any) -> str:
         "num_images": 20,
         "sampling_steps": 2,
         "head": tiny.HEAD,
-        "student": {"architecture": "segformer_nano", **tiny.STUDENT_BUDGET},
+        "student": STUDENT,
         **spec,
     }
     return str(answer(client.post("/v1/jobs", json=document))["id"])
+
+
+def annotated(uploads: Json) -> Json:
+    """The annotation sets among the references of a label job."""
+    return {name: uploads[name] for name in ("annotation_set_id", "evaluation_set_id")}
+
+
+def verdict_of(client: TestClient, document: Json, worker: subprocess.Popen[bytes]) -> str:
+    """Run a job of any kind to its end; its report's sentence."""
+    job = wait(client, str(answer(client.post("/v1/jobs", json=document))["id"]), 100, worker)
+    assert job["state"] == "succeeded", job["error"]
+    return str(answer(client.get(f"/v1/reports/{job['result']['report_id']}"))["content"]["verdict"])
 
 
 def wait(client: TestClient, job_id: str, seconds: float, *workers: subprocess.Popen[bytes]) -> Json:

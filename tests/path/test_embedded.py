@@ -37,13 +37,16 @@ def test_few_annotated_images_in_dataset_and_student_out(tmp_path: Path) -> None
         TestClient(create_app(factory)) as client,
         journey.process(["-m", "workers.embedded"], environment, log) as worker,
     ):
-        job = journey.wait(client, journey.submit(client, **journey.upload(client)), 200, worker)
+        uploads = journey.upload(client)
+        job = journey.wait(client, journey.submit(client, **uploads), 200, worker)
         assert job["state"] == "succeeded", job["error"] or log.read_text()[-3000:]
         steps = journey.steps_of(client, job["id"])
         assert sum(step["kind"] == "label_shard" for step in steps) == 5
         assert all(step["seconds"] > 0 and step["peak_memory_bytes"] > 0 for step in steps)
         report = journey.check_take_home(client, job, tmp_path / "home")
         assert report["num_images"] == 4
+        alone = {"kind": "train_student", "student": journey.STUDENT, **journey.annotated(uploads)}
+        assert journey.verdict_of(client, alone, worker).startswith("The student trained on 3 labels alone reaches")
         assert worker.poll() is None
     assert worker.returncode == 0
     factory.close()

@@ -13,7 +13,8 @@ import pytest
 from alembic import command
 from pydantic import ValidationError
 from sqlalchemy import inspect, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from service import jobs
 from service.bootstrap import Factory
@@ -44,6 +45,42 @@ def test_migrations_go_down_again(tmp_path: Path) -> None:
     engine = make_engine(url)
     assert inspect(engine).get_table_names() == ["alembic_version"]
     engine.dispose()
+
+
+def test_students_without_a_dataset_come_to_a_factory_that_has_students(tmp_path: Path, postgresql_url: str) -> None:
+    """The tables as they were at 0002, with rows that refer to each other, are brought up to date."""
+    now = "2026-01-01 00:00:00"
+    before = [
+        f"INSERT INTO jobs VALUES ('job_1', 'label', 'j', '{{}}', 'queued', false, NULL, '{{}}', NULL, NULL, '{now}', NULL, NULL)",
+        f"INSERT INTO datasets VALUES ('ds_1', 'job_1', 'd', 'sealed', 1, 1, '[]', 8, 8, NULL, '{{}}', '{{}}', '{now}', '{now}')",
+        f"INSERT INTO students VALUES ('stu_1', 'job_1', 'ds_1', 's', 'a', 1, '[]', '[]', NULL, '{{}}', '{now}')",
+        f"INSERT INTO reports VALUES ('rep_1', 'job_1', 'stu_1', '{{}}', '{now}')",
+    ]
+    for url in (f"sqlite:///{tmp_path / 'old.sqlite'}", _new_database(postgresql_url, "old")):
+        engine = make_engine(url)
+        command.upgrade(alembic_config(url), "0002")
+        with engine.begin() as connection:
+            for statement in before:
+                connection.execute(text(statement))
+        migrate(url)
+        with engine.begin() as connection:
+            assert connection.execute(text("SELECT id, dataset_id FROM students")).all() == [("stu_1", "ds_1")]
+            assert connection.execute(text("SELECT student_id FROM reports")).scalar_one() == "stu_1"
+            connection.execute(text("UPDATE students SET dataset_id = NULL"))
+        with pytest.raises(IntegrityError), engine.begin() as connection:
+            connection.execute(text("DELETE FROM students"))
+        with pytest.raises(IntegrityError):
+            command.downgrade(alembic_config(url), "0002")
+        engine.dispose()
+
+
+def _new_database(url: str, name: str) -> str:
+    """An empty database on a PostgreSQL server."""
+    engine = make_engine(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
 def test_several_may_migrate_at_once(tmp_path: Path) -> None:

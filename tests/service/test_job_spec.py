@@ -12,12 +12,16 @@ from service.job_spec import dump, parse
 LABEL: dict[str, Any] = {"kind": "label", "annotation_set_id": "ann_1", "generator": "g"}
 TRAIN: dict[str, Any] = {"kind": "train_generator", "name": "n", "image_pool_id": "pool_1"}
 
+TRAIN_STUDENT: dict[str, Any] = {"kind": "train_student", "annotation_set_id": "ann_1"}
+
 FEATURE: dict[str, Any] = {**LABEL, "student": {"mode": "feature", "finetune_steps": 5}}
 HARD: dict[str, Any] = {**LABEL, "student": {"labels": "hard", "example_share": 0.0}}
 MIX: dict[str, Any] = {**LABEL, "student": {"mode": "mix", "feature_weight": 0.5, "temperature": 4.0}}
 
 
-@pytest.mark.parametrize("document", [LABEL, TRAIN, {**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX, HARD])
+@pytest.mark.parametrize(
+    "document", [LABEL, TRAIN, TRAIN_STUDENT, {**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX, HARD]
+)
 def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
     spec = parse(document)
     assert parse(dump(spec)) == spec
@@ -65,11 +69,28 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
         {**TRAIN, "network": {"block_out_channels": [32] * 9}},
         {**TRAIN, "holdout_share": 0.6},
         {**TRAIN, "ema_decay": 1.0},
+        {**TRAIN_STUDENT, "generator": "g"},
+        {**TRAIN_STUDENT, "annotation_set_id": None},
     ],
 )
 def test_bad_specs_are_refused(document: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         parse(document)
+
+
+@pytest.mark.parametrize(
+    "pinned",
+    [
+        {"mode": "mix"},
+        {"temperature": 4.0},
+        {"labels": "hard"},
+        {"example_share": 0.0},
+        {"mode": "mix", "feature_weight": 2.0},
+    ],
+)
+def test_nothing_is_distilled_from_the_few_labels_alone(pinned: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=f"leave out student's .*{min(pinned)}"):
+        parse({**TRAIN_STUDENT, "student": pinned})
 
 
 def test_an_unknown_kind_names_the_known_ones() -> None:

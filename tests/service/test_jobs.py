@@ -10,6 +10,7 @@ import pytest
 from service import generators, jobs, steps
 from service.bootstrap import Factory
 from service.errors import Conflict, Invalid, KeyReused, NotFound
+from service.job_spec import parse
 from tests.factories import (
     CLASSES,
     claim,
@@ -77,6 +78,39 @@ def test_the_evaluation_set_must_fit(factory: Factory) -> None:
     assert "nucleus" in faults(factory, evaluation_set_id=other.id)["evaluation_set_id"]
     found = faults(factory, annotation_set_id=few.id, evaluation_set_id=few.id)
     assert "annotation set itself" in found["evaluation_set_id"]
+
+
+def refused(factory: Factory, **document: Any) -> dict[str, str]:
+    """What is wrong with a job of another kind."""
+    with factory.work() as work, pytest.raises(Invalid) as caught:
+        jobs.create(work, parse(document))
+    return {error["place"]: error["message"] for error in caught.value.errors}
+
+
+def test_a_student_of_the_few_labels_needs_them_and_images_like_them(factory: Factory) -> None:
+    kind = "train_student"
+    with factory.work() as work:
+        few, single = make_annotation_set(work), make_annotation_set(work, classes=CLASSES[:1])
+        small, other = make_annotation_set(work, image_width=32), make_annotation_set(work, classes=OTHER_CLASSES)
+    assert set(refused(factory, kind=kind, annotation_set_id="ann_no", evaluation_set_id="ann_no")) == {
+        "annotation_set_id",
+        "evaluation_set_id",
+    }
+    assert "one class only" in refused(factory, kind=kind, annotation_set_id=single.id)["annotation_set_id"]
+    for held_out, words in ((few, "annotation set itself"), (small, "64x32"), (other, "nucleus")):
+        found = refused(factory, kind=kind, annotation_set_id=few.id, evaluation_set_id=held_out.id)
+        assert words in found["evaluation_set_id"]
+
+
+def test_a_student_of_the_few_labels_is_a_job_of_two_steps(any_factory: Factory) -> None:
+    with any_factory.work() as work:
+        few, held_out = make_annotation_set(work, name="discs"), make_annotation_set(work)
+        document = {"kind": "train_student", "annotation_set_id": few.id, "evaluation_set_id": held_out.id}
+        job = jobs.create(work, parse(document)).job
+        assert jobs.num_expected_steps(work, job) == 2
+    assert job.name == "train on discs alone"
+    assert run_to_end(any_factory, job.id) == ["train_student", "evaluate"]
+    assert job_now(any_factory, job.id).state == "succeeded"
 
 
 def test_a_generator_is_found_by_name_and_pinned_by_id(factory: Factory) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
+from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, parse
 from service.plan import PlanFacts, StepView, expected_steps, job_outcome, next_steps
 
 FACTS = PlanFacts(shard_size=256, num_pool_images=300)
@@ -52,6 +52,49 @@ def test_training_a_generator_is_one_step() -> None:
     train = parse({"kind": "train_generator", "name": "n", "image_pool_id": "p"})
     assert isinstance(train, TrainGeneratorSpec)
     assert [step.kind for step in next_steps(train, [], FACTS)] == ["train_generator"]
+
+
+def made(wish: JobSpec, facts: PlanFacts = FACTS) -> list[str]:
+    """Kinds of all steps in the order they are made, when each wave succeeds before the next."""
+    steps: list[StepView] = []
+    while new := next_steps(wish, steps, facts):
+        assert job_outcome(wish, steps, cancelling=False) is None
+        steps += [StepView(step.kind, step.index, "succeeded") for step in new]
+    assert job_outcome(wish, steps, cancelling=False) == "succeeded"
+    return [step.kind for step in steps]
+
+
+def test_a_student_of_the_few_labels_is_measured_where_there_is_something_to_measure_on() -> None:
+    alone = {"kind": "train_student", "annotation_set_id": "a"}
+    assert made(parse(alone)) == ["train_student"]
+    assert made(parse({**alone, "evaluation_set_id": "e"})) == ["train_student", "evaluate"]
+
+
+def documents() -> st.SearchStrategy[dict[str, Any]]:
+    """Jobs of every kind."""
+    held_out = st.none() | st.just("e")
+    label = {
+        "kind": st.just("label"),
+        "annotation_set_id": st.just("a"),
+        "generator": st.just("g"),
+        "image_pool_id": st.just("p"),
+        "evaluation_set_id": held_out,
+        "pools": st.sampled_from([["synthesized"], ["encoded"], ["synthesized", "encoded"]]),
+        "num_images": st.integers(1, 2_000),
+        "max_encoded_images": st.none() | st.integers(1, 500),
+        "stop_after": st.sampled_from(["dataset", "student"]),
+    }
+    train_student = {"kind": st.just("train_student"), "annotation_set_id": st.just("a"), "evaluation_set_id": held_out}
+    train_generator = {"kind": st.just("train_generator"), "name": st.just("n"), "image_pool_id": st.just("p")}
+    return st.one_of(*map(st.fixed_dictionaries, (label, train_student, train_generator)))
+
+
+@given(document=documents(), num_pool_images=st.integers(1, 2_000), shard_size=st.integers(1, 300))
+def test_as_many_steps_are_made_as_were_expected(
+    document: dict[str, Any], num_pool_images: int, shard_size: int
+) -> None:
+    wish, facts = parse(document), PlanFacts(shard_size, num_pool_images)
+    assert len(made(wish, facts)) == expected_steps(wish, facts)
 
 
 def test_a_running_sibling_holds_the_next_stage() -> None:

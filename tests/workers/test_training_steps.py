@@ -146,6 +146,58 @@ def test_an_interrupted_distillation_goes_on_from_its_checkpoint(
     assert step_of(factory, job.id, "distil").state == "succeeded"
 
 
+def test_a_student_of_the_few_labels_alone_says_so(factory: Factory) -> None:
+    with factory.work() as work:
+        few, held_out = tiny.make_annotation_set(work), tiny.make_annotation_set(work, first=50, count=4)
+    student = {"architecture": "segformer_nano", **tiny.STUDENT_BUDGET}
+    references = {"annotation_set_id": few.id, "evaluation_set_id": held_out.id}
+    job = submit(factory, kind="train_student", student=student, **references)
+    run_steps(factory, "train_student", "evaluate")
+    ended = factories.job_now(factory, job.id)
+    assert ended.state == "succeeded", ended.error
+    assert set(ended.result) == {"student_id", "report_id"}
+    with factory.read() as work:
+        row = students.get(work, ended.result["student_id"])
+        content = reports.get(work, ended.result["report_id"]).content
+        readme = b"".join(work.storage.get_stream(students.file(row, "README.md").key)).decode()
+    assert row.dataset_id is None
+    assert [entry["name"] for entry in row.classes] == ["background", "disc"]
+    assert row.card["learned_from"] == "the few labels alone"
+    assert row.card["annotation_set"]["sha256"] == few.sha256
+    assert not {"generator", "head"} & set(row.card)
+    assert row.card["recipe"]["steps"] == 3
+    assert row.card["onnx"]["agreement"] > 0.999
+    assert "trained on a few annotated images alone" in readme
+    assert "distilled" not in readme.partition("## Use")[0]
+    assert "Measured on held-out labels" in readme
+    assert [entry["name"] for entry in content["rows"]] == ["student"]
+    assert content["verdict"].startswith("The student trained on 3 labels alone reaches mIoU 0.")
+    assert content["verdict"].endswith("on 4 held-out images.")
+    assert [cost["kind"] for cost in content["steps"]] == ["train_student"]
+    assert content["device"] == "cpu"
+
+
+def test_the_few_labels_alone_make_the_baseline_of_the_same_seed(factory: Factory, generators: Path) -> None:
+    """What a label job compares with is what `train_student` hands out."""
+    with factory.work() as work:
+        held_out = tiny.make_annotation_set(work, first=50, count=4)
+    student = {"architecture": "segformer_nano", **tiny.STUDENT_BUDGET}
+    label = label_job(factory, generators, evaluation_set_id=held_out.id, student=student)
+    few_id = label.spec["annotation_set_id"]
+    run_steps(
+        factory, "fit_head", "label_shard", "seal_dataset", "distil", "train_baseline", "evaluate", "export_dataset"
+    )
+    references = {"annotation_set_id": few_id, "evaluation_set_id": held_out.id}
+    alone = submit(factory, kind="train_student", student=student, **references)
+    run_steps(factory, "train_student", "evaluate")
+    scores = []
+    for job in (label, alone):
+        with factory.read() as work:
+            rows = reports.get(work, factories.job_now(factory, job.id).result["report_id"]).content["rows"]
+        scores.append({row["name"]: row["confusion_matrix"] for row in rows})
+    assert scores[0]["baseline"] == scores[1]["student"]
+
+
 def train_job(factory: Factory, **changes: Any) -> Job:
     with factory.work() as work:
         pool_id = tiny.make_pool(work, parts=(20, 14)).id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.verdict import verdict
+from workers.verdict import reached, verdict
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,10 @@ def test_the_student_is_told_plainly(student: float, baseline: float, words: str
 def test_without_held_out_images_only_the_head_is_known() -> None:
     assert "0.420" in verdict([], {"cross_validation": [{"miou": 0.3}, {"miou": 0.42}]})
     assert "Nothing was held out" in verdict([], {})
+
+
+def test_what_is_measured_alone_is_told_without_a_winner() -> None:
+    row = {"name": "student", "miou": 0.4321, "num_images": 150}
+    words = "The student trained on 5 labels alone"
+    assert reached(words, row) == f"{words} reaches mIoU 0.432 on 150 held-out images."
+    assert "1 held-out image," in reached(words, {**row, "miou": None, "num_images": 1})

@@ -23,9 +23,14 @@ class Furnished:
     scene: scenery.Scene
     jobs: dict[str, str]
 
-    def result(self, name: str) -> str:
-        """An id that the finished job made."""
-        return str(self.client.get(f"/v1/jobs/{self.jobs['succeeded']}").json()["result"][name])
+    def result(self, name: str, job: str = "succeeded") -> str:
+        """An id that a finished job made."""
+        return str(self.client.get(f"/v1/jobs/{self.jobs[job]}").json()["result"][name])
+
+    def results(self, name: str) -> list[str]:
+        """Ids of this name that all jobs made."""
+        found = (self.client.get(f"/v1/jobs/{job_id}").json()["result"] for job_id in self.jobs.values())
+        return [str(result[name]) for result in found if name in result]
 
 
 @pytest.fixture(scope="module")

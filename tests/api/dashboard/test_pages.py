@@ -12,7 +12,9 @@ from tests.api.dashboard.conftest import Furnished
 from tests.api.dashboard.scenery import HOSTILE
 
 LISTS = ["/", "/jobs", "/generators", "/annotation-sets", "/datasets", "/students", "/reports", "/docs"]
-STATES = ["succeeded", "training", "failed", "cancelled", "labelling", "cancelling", "queued"]
+KINDS = ["train_student"]
+"""Finished jobs of the other kinds."""
+STATES = ["succeeded", *KINDS, "training", "failed", "cancelled", "labelling", "cancelling", "queued"]
 
 
 class Page(HTMLParser):
@@ -54,8 +56,8 @@ def every_page(furnished: Furnished) -> list[str]:
         f"{dataset}?sort=uncertainty&show=dropped",
         f"{dataset}?sort=certainty&show=kept&limit=2",
         f"{dataset}/images/3",
-        f"/students/{furnished.result('student_id')}",
-        f"/reports/{furnished.result('report_id')}",
+        *(f"/students/{student_id}" for student_id in furnished.results("student_id")),
+        *(f"/reports/{report_id}" for report_id in furnished.results("report_id")),
     ]
 
 
@@ -118,6 +120,19 @@ def test_a_failed_job_says_why_and_what_to_do(furnished: Furnished) -> None:
     assert "/retry" in text
 
 
+def test_a_student_without_a_dataset_says_so(furnished: Furnished) -> None:
+    student = furnished.client.get(f"/students/{furnished.result('student_id', 'train_student')}").text
+    assert "trained on the few labels alone" in student
+    assert ">Dataset</a>" not in student
+    report = furnished.client.get(f"/reports/{furnished.result('report_id', 'train_student')}").text
+    assert ">Dataset</a>" not in report
+    assert ">Student</a>" in report
+    assert '<th scope="col" class="num">Student</th></tr>' in report, "one column only"
+    job = furnished.client.get(f"/jobs/{furnished.jobs['train_student']}").text
+    assert "Train the student" in job
+    assert "2 of 2 done" in job
+
+
 def test_shards_are_one_bar(furnished: Furnished) -> None:
     text = furnished.client.get(f"/jobs/{furnished.jobs['labelling']}").text
     assert text.count("Label images") >= 1
@@ -136,6 +151,6 @@ def test_curves_are_thinned_and_ordered(furnished: Furnished) -> None:
 
 def test_the_overview_counts_what_there_is(furnished: Furnished) -> None:
     text = furnished.client.get("/").text
-    assert re.search(r"<b>7</b>\s*<span>jobs</span>", text)
+    assert re.search(r"<b>8</b>\s*<span>jobs</span>", text)
     assert "eight shards" in text
     assert "Begin here" not in text
