@@ -7,7 +7,7 @@ Images are float in [-1, 1], BCHW. Label maps are long BHW with IGNORE = 255.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -43,26 +43,26 @@ class ClassSpec:
     """The background class is predicted but is no category of an export."""
 
 
-class Generator(Protocol):
-    """Draws images and yields its own features on the way (method.md 1.2, 4.6; design section 4).
+class FeatureSource(Protocol):
+    """A frozen network that gives features of real images: what heads are fitted on and feature distillation regresses.
 
-    Everything is without gradient. The same seed gives the same image and features in a batch of any size,
-    up to rounding of the order of the arithmetic's precision.
+    Everything is without gradient. The same image and seed give the same features in a batch of any size, up to
+    rounding of the order of the arithmetic's precision.
     """
 
     family: str
     can_sample: bool
-    """Whether it draws images; where not, `sample` raises NotOffered."""
+    """Whether it draws images: then it is a `Generator`."""
     can_encode: bool
     """Whether it gives the features of real images; where not, `encode` raises NotOffered."""
 
     @property
     def image_size(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image drawn or encoded."""
+        """(C, H, W) of every image encoded or drawn."""
 
     @property
     def tap_channels(self) -> dict[str, int]:
-        """Tap name -> channels, coarse to fine: exactly the maps that `sample` and `encode` return."""
+        """Tap name -> channels, coarse to fine: exactly the maps that `encode` and `sample` return."""
 
     @property
     def tap_strides(self) -> dict[str, int]:
@@ -74,7 +74,7 @@ class Generator(Protocol):
 
     @property
     def num_train_timesteps(self) -> int:
-        """Length of the diffusion the generator was trained on; 1000 for most."""
+        """Length of the diffusion it was trained on, 1000 for most; 1: no diffusion, `encode` adds no noise."""
 
     @property
     def num_parameters(self) -> int:
@@ -84,6 +84,23 @@ class Generator(Protocol):
     def device(self) -> torch.device:
         """Where it computes and where its results lie."""
 
+    def encode(self, images_BCHW: Tensor, *, tap_timestep: int | None = None, seeds: Sequence[int]) -> Features:
+        """Features of real images: noise to `tap_timestep` with one seed per image, then one denoising pass.
+
+        A source without diffusion takes the images as they are, whatever the seeds.
+        """
+
+    def save(self, directory: Path) -> None:
+        """Writes a directory that `load` of the same family reads."""
+
+
+@runtime_checkable
+class Generator(FeatureSource, Protocol):
+    """Draws images and yields its own features on the way (method.md 1.2, 4.6; design section 4).
+
+    The same seed gives the same image and features in a batch of any size, up to rounding as above.
+    """
+
     def sample(
         self, seeds: Sequence[int], *, num_steps: int = 50, tap_timestep: int | None = None
     ) -> tuple[Tensor, Features]:
@@ -91,9 +108,3 @@ class Generator(Protocol):
 
         Returns images_BCHW in [-1, 1] and their features. Costs `num_steps` passes of the network, no more.
         """
-
-    def encode(self, images_BCHW: Tensor, *, tap_timestep: int | None = None, seeds: Sequence[int]) -> Features:
-        """Features of real images: noise to `tap_timestep` with one seed per image, then one denoising pass."""
-
-    def save(self, directory: Path) -> None:
-        """Writes a directory that `load` of the same family reads."""

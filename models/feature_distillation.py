@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.contracts import Features, Generator
+from models.contracts import Features, FeatureSource
 from models.distillation import SegmentationObjective
 
 Stages = Callable[[Any, Tensor], list[Tensor]]
@@ -32,9 +32,9 @@ NORM_GROUPS = 8
 
 @dataclass(frozen=True)
 class FeatureTeacher:
-    """The frozen generator and the noise at which it is asked."""
+    """The frozen generator or encoder, and the noise at which it is asked."""
 
-    generator: Generator
+    generator: FeatureSource
     tap_timestep: int
     """Diffusion time of the features: the head's, so that both teach from the same noise."""
 

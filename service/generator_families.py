@@ -18,6 +18,8 @@ class GeneratorFamily:
     """Draws images: the pool "synthesized"."""
     can_encode: bool = True
     """Gives the features of real images: needed to fit a head, and for the pool "encoded"."""
+    has_noise: bool = True
+    """Reads features at a diffusion time, which a job may choose as `head.tap_timestep`."""
 
 
 TRAINED_HERE = "unet_diffusion"
@@ -25,11 +27,12 @@ TRAINED_HERE = "unet_diffusion"
 
 GENERATOR_FAMILIES = {
     TRAINED_HERE: GeneratorFamily("UNet diffusion"),
+    "encoder": GeneratorFamily("Frozen encoder", can_sample=False, has_noise=False),
 }
 
 
-def label_faults(name: str, family: str, pools: Sequence[str]) -> list[dict[str, str]]:
-    """What keeps a generator of this family from a `label` job with these pools; empty when nothing does."""
+def label_faults(name: str, family: str, pools: Sequence[str], tap_timestep: int | None = None) -> list[dict[str, str]]:
+    """What keeps a generator of this family from a `label` job that asks for this; empty when nothing does."""
     facts = GENERATOR_FAMILIES[family]
     found = []
     if "synthesized" in pools and not facts.can_sample:
@@ -44,4 +47,7 @@ def label_faults(name: str, family: str, pools: Sequence[str]) -> list[dict[str,
             "real images; use a generator of another family."
         )
         found.append(fault("generator", why))
+    if tap_timestep is not None and not facts.has_noise:
+        message = f"The generator {name} ({facts.title}) reads images without noise; leave tap_timestep out."
+        found.append(fault("head.tap_timestep", message))
     return found

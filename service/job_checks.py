@@ -75,7 +75,7 @@ def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
     elif generator.state != "ready":
         faults.add("generator", f"The generator {generator.name} is {generator.state}, not ready.")
     else:
-        faults.found += label_faults(generator.name, generator.family, spec.pools)
+        faults.found += label_faults(generator.name, generator.family, spec.pools, spec.head.tap_timestep)
     size = None if generator is None else _size_of(generator)
     few = _few(work, faults, spec.annotation_set_id, size)
     _held_out(work, faults, spec.evaluation_set_id, few, size)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.contracts import ClassSpec
-from models.contracts import Generator as ImageGenerator
+from models.contracts import ClassSpec, FeatureSource
 from models.examples import Example
 from models.generators.families import FAMILIES
 from models.heads.kinds import load_labeller as read_labeller
@@ -91,12 +90,12 @@ def find_generator(context: StepContext) -> Generator:
         return generators.get(work, context.label_spec.generator)
 
 
-def load_generator(context: StepContext) -> ImageGenerator:
-    """The job's generator on the device, loaded once for all shards that this process runs in a row."""
+def load_generator(context: StepContext) -> FeatureSource:
+    """The job's generator or encoder on the device, loaded once for all shards that this process runs in a row."""
     row = find_generator(context)
     prefix = generators.file_key(row, "")
 
-    def load() -> ImageGenerator:
+    def load() -> FeatureSource:
         folder = fetch_directory(context, prefix, context.scratch / "generator")
         return FAMILIES[row.family].load(folder, context.device)
 

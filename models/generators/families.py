@@ -1,16 +1,17 @@
-"""The families of generators by name, each one file; `service/generator_families.py` says what jobs may ask of them."""
+"""The families of feature sources by name, each one file; `service/generator_families.py` says what jobs may ask of them."""
 
 from pathlib import Path
 from typing import Protocol, Self
 
 import torch
 
-from models.contracts import Generator
+from models.contracts import FeatureSource
+from models.encoders.image_encoder import ImageEncoder
 from models.generators.unet_diffusion import UNetDiffusionGenerator
 
 
-class GeneratorClass(Generator, Protocol):
-    """A family: a generator that knows how to be loaded."""
+class FeatureSourceClass(FeatureSource, Protocol):
+    """A family: a generator or encoder that knows how to be loaded."""
 
     @classmethod
     def load(cls, directory: Path, device: torch.device | str = "cpu") -> Self:
@@ -20,6 +21,7 @@ class GeneratorClass(Generator, Protocol):
         """
 
 
-FAMILIES: dict[str, type[GeneratorClass]] = {
+FAMILIES: dict[str, type[FeatureSourceClass]] = {
     UNetDiffusionGenerator.family: UNetDiffusionGenerator,
+    ImageEncoder.family: ImageEncoder,
 }

@@ -1,4 +1,4 @@
-"""A fusion head on its generator as a labeller: answers averaged over members, noises and mirror images.
+"""A fusion head on its generator or encoder as a labeller: answers averaged over members, noises and mirror images.
 
 Axes: B batch, C channel, H, W, K members.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.contracts import ClassSpec, Generator
+from models.contracts import ClassSpec, FeatureSource, Generator, NotOffered
 from models.examples import to_float_images, to_uint8_images
 from models.heads.fusion import FusionHead
 from models.precision import mixed_precision
@@ -21,14 +21,17 @@ class FusionLabeller:
     """Implements `models.labelling.Labeller`."""
 
     kind = "fusion"
-    title = "Head on the generator"
 
-    def __init__(self, generator: Generator, head: FusionHead, *, views: int = 4) -> None:
-        self.generator, self.views = generator, max(1, views)
+    def __init__(self, generator: FeatureSource, head: FusionHead, *, views: int = 4) -> None:
+        self.generator = generator
         self.head: FusionHead = head.eval()
+        self.title = f"Head on the {'generator' if generator.can_sample else 'encoder'}"
+        # Where there is no noise, the image and its mirror image are all the views there are.
+        distinct = views if generator.num_train_timesteps > 1 else 1 + head.config.mirror
+        self.views = max(1, min(views, distinct))
 
     @classmethod
-    def load(cls, directory: Path, generator: Generator, device: torch.device | str = "cpu") -> Self:
+    def load(cls, directory: Path, generator: FeatureSource, device: torch.device | str = "cpu") -> Self:
         """Reads what `save` wrote."""
         return cls(generator, FusionHead.load(directory, device))
 
@@ -63,6 +66,8 @@ class FusionLabeller:
 
     def sample(self, seeds: Sequence[int], *, num_steps: int) -> tuple[np.ndarray, Tensor]:
         """Labels ride along: the features are those of the sampling step nearest the head's timestep."""
+        if not isinstance(self.generator, Generator):
+            raise NotOffered(f"The family {self.generator.family} draws no images; label real ones: the pool encoded.")
         timestep = self.head.config.tap_timestep
         image_BCHW, features = self.generator.sample(seeds, num_steps=num_steps, tap_timestep=timestep)
         return to_uint8_images(image_BCHW), self._distributions(features, image_BCHW)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.augmentation import AugmentConfig, resolve
-from models.contracts import ClassSpec, Features, Generator, Progress, Stop
+from models.contracts import ClassSpec, Features, FeatureSource, Progress, Stop
 from models.distillation import dice_loss, soft_cross_entropy
 from models.examples import Example
 from models.heads.cross_validation import Candidate, choose, folds
@@ -68,7 +68,7 @@ class Views:
 
 
 def fit_fusion(
-    generator: Generator,
+    generator: FeatureSource,
     examples: Sequence[Example],
     classes: Sequence[ClassSpec],
     config: FusionTrainConfig,
@@ -135,7 +135,7 @@ class ViewBatches:
     """Fresh views of the examples, every batch spread over the timesteps (batch norm then sees them as they will be mixed)."""
 
     def __init__(
-        self, generator: Generator, examples: ExampleBatches, timesteps: Sequence[int], device: torch.device
+        self, generator: FeatureSource, examples: ExampleBatches, timesteps: Sequence[int], device: torch.device
     ) -> None:
         self.generator, self.examples, self.timesteps, self.device = generator, examples, tuple(timesteps), device
 
@@ -165,7 +165,7 @@ class _FusionWork:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: FeatureSource,
         classes: Sequence[ClassSpec],
         config: FusionTrainConfig,
         device: torch.device,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from models.contracts import Generator
+from models.contracts import FeatureSource
 from models.heads.fusion import CONFIG
 from models.heads.fusion_labeller import FusionLabeller
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
@@ -35,7 +35,7 @@ HEAD_KINDS: dict[str, HeadKind] = {
 }
 
 
-def load_labeller(directory: Path, generator: Generator | None, device: torch.device | str = "cpu") -> Labeller:
+def load_labeller(directory: Path, generator: FeatureSource | None, device: torch.device | str = "cpu") -> Labeller:
     """Read a labeller by the kind in its `head.json`."""
     kind = json.loads((directory / CONFIG).read_text())["kind"]
     return HEAD_KINDS[kind].load(directory, generator, device)

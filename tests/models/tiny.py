@@ -1,8 +1,12 @@
 """Tiny real networks and examples whose labels can be read off the pixels."""
 
 import numpy as np
+import torch
+from transformers import Dinov2Config, Dinov2Model
 
 from models.contracts import ClassSpec
+from models.encoders.image_encoder import EncoderFacts, ImageEncoder
+from models.encoders.vision_transformer import VisionTransformer
 from models.examples import Example
 from models.generators.unet_diffusion import NetworkConfig, UNetDiffusionGenerator
 
@@ -13,6 +17,21 @@ THINGS = [ClassSpec("ground", background=True), ClassSpec("disc", thing=True)]
 def tiny_generator() -> UNetDiffusionGenerator:
     """A real generator with random weights for 32x32 images."""
     return UNetDiffusionGenerator.build((3, 32, 32), NetworkConfig((8, 16), attention=False))
+
+
+def tiny_transformer() -> VisionTransformer:
+    """A real DINOv2 network with random weights and patches of 7 pixels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = Dinov2Config(
+            hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=56, patch_size=7, mlp_ratio=2
+        )
+        return VisionTransformer(Dinov2Model(config), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
+
+
+def tiny_encoder() -> ImageEncoder:
+    """A frozen encoder for 32x32 images, seen at 56x56: a feature pixel per 4 pixels."""
+    return ImageEncoder(tiny_transformer(), EncoderFacts("vision_transformer", (3, 32, 32), input_scale=1.75))
 
 
 def disc_examples(count: int, *, seed: int = 0, size: int = 32) -> list[Example]:

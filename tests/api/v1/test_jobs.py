@@ -52,6 +52,23 @@ def test_generators_are_names_never_places(client: TestClient, body: dict[str, A
     assert client.post("/v1/jobs", json={**body, "generator": name}).status_code == 422
 
 
+def test_an_encoder_draws_no_images_and_adds_no_noise(
+    client: TestClient, factory: Factory, body: dict[str, Any]
+) -> None:
+    with factory.work() as work:
+        pool_id = factories.make_pool(work).id
+        name = factories.make_generator(work, family="encoder").name
+    body = {**body, "generator": name, "image_pool_id": pool_id}
+    answer = client.post("/v1/jobs", json={**body, "pools": ["synthesized", "encoded"]})
+    assert answer.status_code == 422
+    (fault,) = answer.json()["errors"]
+    assert fault["place"] == "pools"
+    assert "use the pool encoded alone" in fault["message"]
+    noisy = client.post("/v1/jobs", json={**body, "pools": ["encoded"], "head": {"tap_timestep": 50}})
+    assert [fault["place"] for fault in noisy.json()["errors"]] == ["head.tap_timestep"]
+    assert client.post("/v1/jobs", json={**body, "pools": ["encoded"]}).status_code == 202
+
+
 def test_the_same_key_and_body_make_one_job(client: TestClient, body: dict[str, Any]) -> None:
     key = {"idempotency-key": "k1"}
     first = client.post("/v1/jobs", json=body, headers=key)

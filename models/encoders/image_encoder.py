@@ -1,0 +1,167 @@
+"""A frozen image encoder as a source of features: what a generator offers, without drawing and without noise.
+
+The rival of a generator's features that everybody has at hand: a network trained on other people's images.
+Axes: B batch, C channel, H height, W width. Images are float in [-1, 1], BCHW.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from models.contracts import Features
+from models.encoders.networks import NETWORKS, EncoderNetwork
+from models.generators.directory import check_files
+from models.precision import mixed_precision
+
+MAX_STRIDE = 16
+"""Coarsest default tap, in image pixels: a small image has hardly a feature pixel beyond."""
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What `generator.json` says of an encoder."""
+
+    network: str
+    """Name in `models.encoders.networks.NETWORKS`."""
+    image_size: tuple[int, int, int]
+    """(C, H, W); C is 3."""
+    tap_names: tuple[str, ...] = ()
+    """Taps that `encode` returns; empty: the network's own, as far as they suit the image size."""
+    input_scale: float = 1.0
+    """Images are enlarged by this before the network, so that small ones fill its grid; taps are finer by as much."""
+    source: str = ""
+    """Where the weights come from."""
+    licence: str = ""
+    """Of the weights."""
+
+    def __post_init__(self) -> None:
+        if self.input_scale <= 0:
+            raise ValueError(f"input_scale must be more than 0, got {self.input_scale}")
+
+
+class ImageEncoder:
+    """Implements `models.contracts.FeatureSource` over a frozen network."""
+
+    family = "encoder"
+    can_sample = False
+    can_encode = True
+    tap_timestep = 0
+    num_train_timesteps = 1
+
+    def __init__(self, network: EncoderNetwork, facts: EncoderFacts) -> None:
+        self.network, self.facts = network, facts
+        self._taps = facts.tap_names or tuple(name for name in network.default_taps if self._suits(name))
+        self._check()
+
+    @classmethod
+    def load(cls, directory: Path | str, device: torch.device | str = "cpu") -> Self:
+        """Reads `generator.json` and the folder `network`.
+
+        Raises UnsafeDirectory for code, pickles or links that leave it, OSError for missing files, ValueError for
+        sizes, taps and networks that do not go together.
+        """
+        root = check_files(Path(directory))
+        facts = read_facts(root)
+        if facts.network not in NETWORKS:
+            raise ValueError(f"generator.json: network is {facts.network}, expected one of {sorted(NETWORKS)}")
+        return cls(NETWORKS[facts.network].load(root / "network"), facts).to(device)
+
+    def save(self, directory: Path | str) -> None:
+        """Writes `generator.json` and the folder `network`."""
+        root = Path(directory)
+        root.mkdir(parents=True, exist_ok=True)
+        self.network.save(root / "network")
+        said = {"family": self.family, **asdict(self.facts), "tap_names": self._taps}
+        (root / "generator.json").write_text(json.dumps(said, indent=1) + "\n")
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the network; results then lie on that device."""
+        self.network.to(device)
+        return self
+
+    @property
+    def image_size(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.facts.image_size
+
+    @property
+    def tap_channels(self) -> dict[str, int]:
+        """Selected tap -> channels, coarse to fine."""
+        return {name: channels for name, channels in self.network.channels.items() if name in self._taps}
+
+    @property
+    def tap_strides(self) -> dict[str, int]:
+        """Selected tap -> image pixels per feature pixel."""
+        return {name: int(self._stride(name)) for name in self.tap_channels}
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        device: torch.device = next(iter(self.network.parameters())).device
+        return device
+
+    @torch.no_grad()
+    def encode(self, images_BCHW: Tensor, *, tap_timestep: int | None = None, seeds: Sequence[int]) -> Features:
+        """Features of real images; there is no noise, so the seeds change nothing and the only timestep is 0."""
+        if tuple(images_BCHW.shape[1:]) != self.image_size or len(seeds) != len(images_BCHW):
+            raise ValueError(f"expected {len(seeds)} images of {self.image_size}, got {tuple(images_BCHW.shape)}")
+        if tap_timestep not in (None, 0):
+            raise ValueError(f"an encoder has no noise: tap_timestep must be 0, got {tap_timestep}")
+        input_BCHW = self._normalised(images_BCHW.to(self.device, torch.float32))
+        with mixed_precision(self.device):
+            maps = self.network(input_BCHW, self._taps)
+        return {name: map_BCHW.float() for name, map_BCHW in maps.items()}
+
+    def _normalised(self, images_BCHW: Tensor) -> Tensor:
+        """Images in [-1, 1] -> enlarged and in the units that the network was trained on."""
+        mean_C, std_C = images_BCHW.new_tensor(self.network.mean), images_BCHW.new_tensor(self.network.std)
+        if self.facts.input_scale != 1:
+            images_BCHW = interpolate(images_BCHW, size=self._input_size(), mode="bicubic", align_corners=False)
+        return ((images_BCHW + 1) / 2 - mean_C[:, None, None]) / std_C[:, None, None]
+
+    def _input_size(self) -> tuple[int, int]:
+        _, height, width = self.image_size
+        return round(height * self.facts.input_scale), round(width * self.facts.input_scale)
+
+    def _stride(self, name: str) -> float:
+        return self.network.strides[name] / self.facts.input_scale
+
+    def _suits(self, name: str) -> bool:
+        stride = self._stride(name)
+        return stride.is_integer() and stride <= MAX_STRIDE
+
+    def _check(self) -> None:
+        """Sizes and taps must go together; every message names the entry of `generator.json`."""
+        channels, height, width = self.image_size
+        known = self.network.strides
+        if channels != 3:
+            raise ValueError(f"image_size has {channels} channels, an encoder sees 3")
+        if not self._taps or (unknown := set(self._taps) - set(known)):
+            wrong = f"unknown taps {sorted(unknown)}" if self._taps else "no tap suits image_size and input_scale"
+            raise ValueError(f"tap_names: {wrong}, known are {tuple(known)}")
+        fractions = [name for name in self._taps if not self._stride(name).is_integer()]
+        if fractions:
+            raise ValueError(f"input_scale {self.facts.input_scale} gives {fractions[0]} no whole stride in the image")
+        coarsest = int(max(self._stride(name) for name in self._taps))
+        if height % coarsest or width % coarsest:
+            raise ValueError(f"image_size: height and width must be multiples of {coarsest}, got {height}x{width}")
+
+
+def read_facts(root: Path) -> EncoderFacts:
+    """`generator.json` of an encoder's directory."""
+    said: dict[str, Any] = json.loads((root / "generator.json").read_text())
+    channels, height, width = said["image_size"]
+    known = {field.name: said[field.name] for field in fields(EncoderFacts) if field.name in said}
+    known["tap_names"] = tuple(said.get("tap_names", ()))
+    return EncoderFacts(**{**known, "image_size": (int(channels), int(height), int(width))})

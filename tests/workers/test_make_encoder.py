@@ -1,0 +1,87 @@
+"""An operator's encoder, from the command to a finished job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.encoders.vision_transformer import VisionTransformer
+from models.generators.families import FAMILIES
+from service import generators, jobs, reports
+from service.bootstrap import Factory
+from service.job_spec import parse
+from tests import factories, tiny
+from tests.models.tiny import tiny_transformer
+from workers import make_encoder, runtime
+from workers.handlers import HANDLERS
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["make_encoder", *arguments])
+    make_encoder.main()
+
+
+def test_an_encoder_is_made_from_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, str(tmp_path / "lite"), "--size", "32x64")
+    assert "'block10': 16" in capsys.readouterr().out
+    encoder = FAMILIES["encoder"].load(tmp_path / "lite")
+    assert encoder.image_size == (3, 32, 64)
+    said = json.loads((tmp_path / "lite" / "generator.json").read_text())
+    assert (said["network"], said["licence"]) == ("efficientnet_lite0", "Apache-2.0")
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
+
+
+def test_an_encoder_is_made_from_a_local_transformer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_transformer().save(tmp_path / "dino")
+    arguments = ["--network", "vision_transformer", "--weights", str(tmp_path / "dino")]
+    run(monkeypatch, str(tmp_path / "made"), *arguments, "--size", "64x128")
+    encoder = FAMILIES["encoder"].load(tmp_path / "made")
+    assert set(encoder.tap_strides.values()) == {4}
+    assert isinstance(encoder.network, VisionTransformer)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "60x64"], "multiples of 16, got 60x64"),
+        (["--size", "64x64", "--network", "vision_transformer"], "--weights is needed"),
+        (["--size", "64x64", "--weights", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_what_cannot_be_made_is_said_on_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        run(monkeypatch, str(tmp_path / "x"), *arguments)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_job_with_an_encoder_ends_with_a_report(
+    factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, str(tmp_path / "lite"), "--size", f"{tiny.SIZE}x{tiny.SIZE}")
+    with factory.work() as work:
+        row = generators.register_bundled(work, "lite", tmp_path / "lite")
+        document: dict[str, Any] = {
+            "kind": "label",
+            "generator": "lite",
+            "annotation_set_id": tiny.make_annotation_set(work).id,
+            "evaluation_set_id": tiny.make_annotation_set(work, first=50).id,
+            "image_pool_id": tiny.make_pool(work).id,
+            "pools": ["encoded"],
+            "head": {"steps": 2, "members": 2, "batch_size": 4},
+            "student": {"architecture": "segformer_nano", "mode": "mix", **tiny.STUDENT_BUDGET},
+        }
+        job = jobs.create(work, parse(document)).job
+    while runtime.run_next_step(factory, "worker-1", HANDLERS):
+        pass
+    ended = factories.job_now(factory, job.id)
+    assert (row.family, ended.state) == ("encoder", "succeeded"), ended.error
+    with factory.read() as work:
+        content = reports.get(work, ended.result["report_id"]).content
+    assert {line["name"] for line in content["rows"]} == {"student", "head", "baseline"}
