@@ -32,9 +32,13 @@ def up(
     data: Data = Path("data"),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     generators: Generators = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=1024, help="Worker processes; they share the cores, and each runs one step.")
+    ] = 1,
 ) -> None:
-    """Run the embedded service (SQLite, a folder, one worker process) until Ctrl-C or SIGTERM."""
-    with running_service(data, port=port, generators=generators) as supervisor, suppress(KeyboardInterrupt):
+    """Run the embedded service (SQLite, a folder, worker processes) until Ctrl-C or SIGTERM."""
+    service = running_service(data, port=port, generators=generators, workers=workers)
+    with service as supervisor, suppress(KeyboardInterrupt):
         console.print(
             f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it"
         )

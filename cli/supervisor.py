@@ -1,4 +1,4 @@
-"""A whole embedded service on this machine: one API process and one worker process over one data folder."""
+"""A whole embedded service on this machine: one API process and its worker processes over one data folder."""
 
 import os
 import signal
@@ -20,11 +20,16 @@ STOP_TIMEOUT_SECONDS = 30.0
 RESTART_SECONDS = 1.0
 
 
-def service_environment(data: Path, generators: Path | None) -> dict[str, str]:
-    """The environment of every process of a service that keeps all it has under `data`."""
+def service_environment(data: Path, generators: Path | None, *, workers: int = 1) -> dict[str, str]:
+    """The environment of every process of a service that keeps all it has under `data`.
+
+    Several workers share the machine's cores, unless the person who starts them says how many each may take.
+    """
     environment = dict(os.environ)
     # Waiting torch threads must not spin: on a machine that does anything else they take four times as long.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if workers > 1:
+        environment.setdefault("LABEL_FACTORY_TORCH_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     environment["LABEL_FACTORY_DATA_DIR"] = str(data.resolve())
     if generators is not None:
         environment["LABEL_FACTORY_BUNDLED_GENERATORS_DIR"] = str(generators.resolve())
@@ -47,22 +52,23 @@ def free_port(preferred: int) -> int:
 class Supervisor:
     """Starts the processes, restarts one that dies, stops them all."""
 
-    def __init__(self, data: Path, *, port: int, generators: Path | None = None) -> None:
+    def __init__(self, data: Path, *, port: int, generators: Path | None = None, workers: int = 1) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log_folder = data / "logs"
         try:
             self._log_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CliError(f"{error.filename}: {error.strerror}; choose another --data") from None
-        self._environment = service_environment(data, generators)
+        self._environment = service_environment(data, generators, workers=workers)
+        self._workers = [f"worker-{number}" for number in range(1, workers + 1)]
         self._commands = {
             "api": [sys.executable, "-m", "api.main", "--host", "127.0.0.1", "--port", str(port)],
-            "worker": [sys.executable, "-m", "workers.embedded"],
+            **{name: [sys.executable, "-m", "workers.embedded"] for name in self._workers},
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Start the API, wait until it is ready (it migrates the database), then the worker."""
+        """Start the API, wait until it is ready (it migrates the database), then the workers."""
         self._launch("api")
         client = Client(self.url)
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -71,7 +77,8 @@ class Supervisor:
                 self.stop()
                 raise CliError(f"the API did not start; the reason stands at the end of {self._log_folder / 'api.log'}")
             time.sleep(0.1)
-        self._launch("worker")
+        for name in self._workers:
+            self._launch(name)
 
     def guard(self, ended: threading.Event) -> None:
         """Start again what dies, until `ended`; leases make sure that nothing is lost."""
@@ -103,10 +110,10 @@ class Supervisor:
 
 
 @contextmanager
-def running_service(data: Path, *, port: int, generators: Path | None = None) -> Iterator[Supervisor]:
+def running_service(data: Path, *, port: int, generators: Path | None = None, workers: int = 1) -> Iterator[Supervisor]:
     """A service for the length of a `with` block; SIGTERM ends the block as Ctrl-C does, so that no process is left."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    supervisor = Supervisor(data, port=free_port(port), generators=generators)
+    supervisor = Supervisor(data, port=free_port(port), generators=generators, workers=workers)
     supervisor.start()
     ended = threading.Event()
     guard = threading.Thread(target=supervisor.guard, args=(ended,), daemon=True)

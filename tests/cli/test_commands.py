@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from cli.client import CliError
 from cli.demo import read_pack
 from cli.reports import spread
+from cli.supervisor import service_environment
 from service import datasets, reports, students
 from service.bootstrap import Factory
 from tests import factories
@@ -149,7 +152,7 @@ def test_up_starts_a_service_and_ends_it_on_sigterm(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline()
-        log = tmp_path / "data" / "logs" / "worker.log"
+        log = tmp_path / "data" / "logs" / "worker-1.log"
         deadline = time.monotonic() + 60
         while "worker is up" not in log.read_text():
             assert time.monotonic() < deadline, "the worker did not start"
@@ -158,6 +161,49 @@ def test_up_starts_a_service_and_ends_it_on_sigterm(tmp_path: Path) -> None:
         assert process.wait(60) == 0
     assert "http://127.0.0.1:" in address
     assert "worker ends" in log.read_text()
+
+
+def test_several_workers_share_the_cores_and_one_that_dies_is_started_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cli.app", "up", "--data", str(tmp_path / "data"), "--port", "18766"]
+    command += ["--workers", "2"]
+    logs = [tmp_path / "data" / "logs" / f"worker-{number}.log" for number in (1, 2)]
+
+    def owners(log: Path) -> list[int]:
+        """Process ids of the workers that wrote this log, in the order they came up."""
+        return [int(pid) for pid in re.findall(r"worker is up.*?owner\S*=\S*:(\d+)", log.read_text())]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        first, second = (wait_for(lambda log=log: owners(log)) for log in logs)
+        os.kill(second[0], signal.SIGKILL)
+        again = wait_for(lambda: owners(logs[1])[1:])
+        assert len({*first, *second, *again}) == 3
+        assert owners(logs[0]) == first, "the other one goes on"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert all("worker ends" in log.read_text() for log in logs)
+
+
+def wait_for(look: Callable[[], list[int]], seconds: float = 60) -> list[int]:
+    """What `look` finds, once it finds something."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.parametrize(("cores", "workers", "threads"), [(8, 1, None), (8, 3, "2"), (2, 5, "1")])
+def test_each_of_several_workers_gets_its_share_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, workers: int, threads: str | None
+) -> None:
+    name = "LABEL_FACTORY_TORCH_THREADS"
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.delenv(name, raising=False)
+    assert service_environment(tmp_path, None, workers=workers).get(name) == threads
+    monkeypatch.setenv(name, "7")
+    assert service_environment(tmp_path, None, workers=workers)[name] == "7"
 
 
 def test_a_pack_without_what_the_demo_needs_is_refused(tmp_path: Path) -> None:
