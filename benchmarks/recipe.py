@@ -3,6 +3,7 @@
 `python -m benchmarks.recipe PACK_DIR GENERATOR_DIR --labels 5 --seeds 1` takes the first labels of `few.zip` (`--split 1`:
 the next), measures on the rest of it, and distils on the images of `unlabelled.zip` that are not measured on.
 `--blind` sets the generator's features to zero: what the same head and student reach without a generator.
+`--head-only` ends with the head, where only sources of features are compared; GENERATOR_DIR may be of any family.
 `--validation ZIP_FOLDER` measures on another folder's `few.zip`.
 Axes: B batch, C channel, H, W.
 """
@@ -11,15 +12,16 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.pack_images import read_few, read_unlabelled
-from models.contracts import ClassSpec, Features
+from models.contracts import ClassSpec, Features, FeatureSource
 from models.examples import Example
-from models.generators.unet_diffusion import UNetDiffusionGenerator
+from models.generators.families import load_source
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
 from models.labelling import Labeller, LabellerPredictor, label_encoded
 from models.metrics.evaluation import Predictor, evaluate
@@ -32,17 +34,23 @@ CPU = torch.device("cpu")
 DROP_SHARE = 0.1
 
 
-class BlindGenerator(UNetDiffusionGenerator):
-    """A generator whose features say nothing."""
+class BlindSource:
+    """A source whose features say nothing; all else is that of the one it stands for."""
+
+    def __init__(self, source: FeatureSource) -> None:
+        self.source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
 
     def encode(self, images_BCHW: Tensor, *, tap_timestep: int | None = None, seeds: Sequence[int]) -> Features:
         """Zeros of the right shapes."""
         del tap_timestep, seeds
-        height, width = self.image_size[1:]
-        strides = self.tap_strides
+        height, width = self.source.image_size[1:]
+        strides = self.source.tap_strides
         return {
             name: images_BCHW.new_zeros(len(images_BCHW), channels, height // strides[name], width // strides[name])
-            for name, channels in self.tap_channels.items()
+            for name, channels in self.source.tap_channels.items()
         }
 
 
@@ -60,14 +68,16 @@ def soft_labels(labeller: Labeller, images_BHWC: np.ndarray) -> tuple[list[tuple
 
 
 def run(
-    generator: UNetDiffusionGenerator,
+    source: FeatureSource,
     few: Sequence[Example],
     held_out: Sequence[Example],
     classes: Sequence[ClassSpec],
     images_BHWC: np.ndarray,
     seed: int,
+    *,
+    head_only: bool,
 ) -> None:
-    """One seed: three rows."""
+    """One seed: three rows, or the first alone."""
 
     def row(name: str, predictor: Predictor, started: float) -> None:
         result = evaluate(predictor, held_out, classes)
@@ -78,8 +88,10 @@ def run(
 
     size = (few[0].label_HW.shape[0], few[0].label_HW.shape[1])
     started = time.process_time()
-    labeller = fit_fusion(generator, few, classes, FusionTrainConfig(seed=seed), device=CPU).labeller
+    labeller = fit_fusion(source, few, classes, FusionTrainConfig(seed=seed), device=CPU).labeller
     row("head", LabellerPredictor(labeller), started)
+    if head_only:
+        return
     pairs, weights_B = soft_labels(labeller, images_BHWC)
     config = StudentTrainConfig(seed=seed)
     started = time.process_time()
@@ -103,17 +115,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=800, help="unlabelled images to distil on")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--blind", action="store_true", help="the generator's features set to zero")
+    parser.add_argument("--head-only", action="store_true", help="no student, no baseline")
     args = parser.parse_args()
     examples, classes = read_few(args.pack)
     first, last = args.split * args.labels, (args.split + 1) * args.labels
     few = examples[first:last]
     held_out = examples[:first] + examples[last:] if args.validation is None else read_few(args.validation)[0]
     images_BHWC = read_unlabelled(args.pack, args.images, without=[example.image_HWC.tobytes() for example in held_out])
-    generator = (BlindGenerator if args.blind else UNetDiffusionGenerator).load(args.generator)
+    source = load_source(args.generator)
+    if args.blind:
+        source = BlindSource(source)
     print(f"{len(few)} labels, {len(images_BHWC)} unlabelled, measured on {len(held_out)}")
     print("| seed | network | mIoU | IoU | CPU s |\n|---|---|---|---|---|", flush=True)
     for seed in range(args.seeds):
-        run(generator, few, held_out, classes, images_BHWC, seed)
+        run(source, few, held_out, classes, images_BHWC, seed, head_only=args.head_only)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,11 @@ def heat(share: float | None) -> str:
     return f"h{min(10, max(0, round(10 * (share or 0))))}"
 
 
+def draws(family: str) -> bool:
+    """Whether generators of a family draw images, so that there is a sheet of them."""
+    return GENERATOR_FAMILIES[family].can_sample
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "title_of": title,
     "job_title": job_title,
@@ -182,4 +187,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "swatch": swatch,
     "heat": heat,
     "hundredths": hundredths,
+    "draws": draws,
 }

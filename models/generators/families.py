@@ -1,5 +1,6 @@
 """The families of feature sources by name, each one file; `service/generator_families.py` says what jobs may ask of them."""
 
+import json
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -25,3 +26,16 @@ FAMILIES: dict[str, type[FeatureSourceClass]] = {
     UNetDiffusionGenerator.family: UNetDiffusionGenerator,
     ImageEncoder.family: ImageEncoder,
 }
+
+
+def load_source(directory: Path, device: torch.device | str = "cpu") -> FeatureSource:
+    """Reads a directory of the family its `generator.json` names; without that file it is a plain pixel pipeline.
+
+    Raises ValueError for a family that is none of ours, and what the family's `load` raises.
+    """
+    path = directory / "generator.json"
+    said = json.loads(path.read_text()) if path.exists() else {}
+    family = said.get("family", UNetDiffusionGenerator.family)
+    if family not in FAMILIES:
+        raise ValueError(f"{path} names the family {family}, known are {sorted(FAMILIES)}")
+    return FAMILIES[family].load(directory, device)

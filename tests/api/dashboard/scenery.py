@@ -1,4 +1,4 @@
-"""The things that jobs refer to, named to do harm: pictures, annotation sets, a pool, a generator."""
+"""The things that jobs refer to, named to do harm: pictures, annotation sets, a pool, a generator, an encoder."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from service.formats.png import encode_image_png
 from service.formats.shard import MemberOffsets, ShardSample, ShardWriter
 from service.ids import new_id
 from service.tables import Generator
+from tests import factories
 
 HOSTILE = '<script>alert("x")</script>'
 CLASSES: list[dict[str, Any]] = [
@@ -45,6 +46,7 @@ class Scene:
     pictures: Sequence[Picture]
     classes: list[dict[str, Any]]
     generator_id: str = ""
+    encoder_id: str = ""
     annotation_set_id: str = ""
     held_out_id: str = ""
     pool_id: str = ""
@@ -98,6 +100,7 @@ def build(factory: Factory, pictures: Sequence[Picture], classes: list[dict[str,
         work.storage.put_stream(row.key_prefix + "samples.png", [sheet(pictures)])
         work.session.add(row)
         scene.generator_id = row.id
+        scene.encoder_id = factories.make_generator(work, name=f"{name} encoder", family="encoder").id
     return scene
 
 

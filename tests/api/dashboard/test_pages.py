@@ -51,6 +51,7 @@ def every_page(furnished: Furnished) -> list[str]:
         *(f"/jobs/{furnished.jobs[state]}/live" for state in STATES),
         "/jobs?state=running&kind=label",
         f"/generators/{furnished.scene.generator_id}",
+        f"/generators/{furnished.scene.encoder_id}",
         f"/annotation-sets/{furnished.scene.annotation_set_id}",
         dataset,
         f"{dataset}?sort=uncertainty&show=dropped",
@@ -78,6 +79,17 @@ def test_every_page_answers_escapes_and_keeps_its_policy(furnished: Furnished) -
         page = Page(answer.text)
         assert page.refused == [], path
         assert len(page.ids) == len(set(page.ids)), path
+
+
+def test_an_encoder_is_offered_for_the_encoded_pool(furnished: Furnished) -> None:
+    encoder, generator = (
+        furnished.client.get(f"/generators/{id}").text
+        for id in (furnished.scene.encoder_id, furnished.scene.generator_id)
+    )
+    assert "Frozen encoder" in encoder
+    assert "An encoder draws no images" in encoder
+    assert '"pools": ["encoded"]' in encoder
+    assert '"pools": ["encoded"]' not in generator
 
 
 def test_hostile_names_are_shown_as_they_are(furnished: Furnished) -> None:

@@ -17,7 +17,7 @@ from models.encoders.efficientnet_lite import EfficientNetLite
 from models.encoders.image_encoder import EncoderFacts, ImageEncoder
 from models.encoders.networks import EncoderNetwork
 from models.generators.directory import UnsafeDirectory
-from models.generators.families import FAMILIES
+from models.generators.families import FAMILIES, load_source
 from models.heads.fusion import FusionConfig, FusionHead
 from models.heads.fusion_labeller import FusionLabeller
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
@@ -82,6 +82,7 @@ def test_saved_and_loaded_it_is_the_same(encoder: ImageEncoder, tmp_path: Path) 
     loaded = FAMILIES["encoder"].load(tmp_path)
     assert loaded.tap_strides == encoder.tap_strides == dict.fromkeys(["block4", "block3", "block2", "block1"], 4)
     assert loaded.num_parameters == encoder.num_parameters
+    assert isinstance(load_source(tmp_path), ImageEncoder)
     ours, theirs = (source.encode(random_images(1), seeds=[0]) for source in (encoder, loaded))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
