@@ -27,6 +27,9 @@ TRAINED_HERE = "unet_diffusion"
 
 GENERATOR_FAMILIES = {
     TRAINED_HERE: GeneratorFamily("UNet diffusion"),
+    "latent_diffusion": GeneratorFamily("Latent diffusion with prompts"),
+    "dit": GeneratorFamily("Diffusion transformer with classes"),
+    "stylegan2": GeneratorFamily("StyleGAN2", can_encode=False, has_noise=False),
     "encoder": GeneratorFamily("Frozen encoder", can_sample=False, has_noise=False),
 }
 

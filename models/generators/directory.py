@@ -1,13 +1,30 @@
 """Which directories may be loaded as a generator: local, safetensors only, nothing that runs or unpickles."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 REFUSED_SUFFIXES = frozenset(
     {".py", ".pyc", ".so", ".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".h5", ".msgpack"}
 )
-ALLOWED_CLASSES = frozenset({"UNet2DModel", "DDIMScheduler", "DDPMScheduler"})
+FACTS_FILE = "generator.json"
+
+PartClasses = Mapping[str, frozenset[str]]
+"""Part of a diffusers directory -> the classes it may be of, each as `library.Class`."""
+
+# What matters of a scheduler is its noise schedule, which these share: all are read as DDIM.
+SCHEDULERS = frozenset(
+    {
+        "diffusers.DDIMScheduler",
+        "diffusers.DDPMScheduler",
+        "diffusers.PNDMScheduler",
+        "diffusers.LMSDiscreteScheduler",
+        "diffusers.EulerDiscreteScheduler",
+        "diffusers.EulerAncestralDiscreteScheduler",
+        "diffusers.DPMSolverMultistepScheduler",
+    }
+)
 
 
 class UnsafeDirectory(ValueError):  # noqa: N818 - named for what was found
@@ -15,9 +32,9 @@ class UnsafeDirectory(ValueError):  # noqa: N818 - named for what was found
 
 
 def check_files(directory: Path) -> Path:
-    """Refuses what could run code or reach outside; returns the directory's real path.
+    """Refuses what could run code or reach outside; returns the directory, resolved.
 
-    Raises UnsafeDirectory for code, pickles and links that leave the directory, FileNotFoundError when there is none.
+    Raises UnsafeDirectory for code, pickles and links that leave the directory; FileNotFoundError when there is none.
     """
     root = directory.resolve(strict=True)
     for path in sorted(root.rglob("*")):
@@ -28,18 +45,33 @@ def check_files(directory: Path) -> Path:
     return root
 
 
-def check_directory(directory: Path) -> dict[str, Any]:
-    """Checks a diffusers directory's files and classes; returns the parsed `model_index.json`.
+def check_directory(directory: Path, parts: PartClasses) -> dict[str, Any]:
+    """`check_files`, and every part of a diffusers directory is of a class we know; returns `model_index.json`.
 
-    Raises UnsafeDirectory for code, pickles, links that leave the directory and classes other than ours;
+    Parts that the family does not name are never opened. Raises UnsafeDirectory, also for classes other than ours;
     FileNotFoundError when there is no `model_index.json`.
     """
     root = check_files(directory)
     index: dict[str, Any] = json.loads((root / "model_index.json").read_text())
-    for part in ("unet", "scheduler"):
+    for part, known in parts.items():
         named = index.get(part)
-        if not (
-            isinstance(named, list) and len(named) == 2 and named[0] == "diffusers" and named[1] in ALLOWED_CLASSES
-        ):
-            raise UnsafeDirectory(f"model_index.json: {part} is {named}, expected one of {sorted(ALLOWED_CLASSES)}")
+        if not (isinstance(named, list) and all(isinstance(word, str) for word in named) and ".".join(named) in known):
+            raise UnsafeDirectory(f"model_index.json: {part} is {named}, expected one of {sorted(known)}")
     return index
+
+
+def read_facts(directory: Path, known: frozenset[str]) -> dict[str, Any]:
+    """`generator.json` without `family` and without `card`, which is for people.
+
+    Raises FileNotFoundError when it is missing, ValueError for a key that is not known: a misspelt one would be ignored.
+    """
+    said: dict[str, Any] = json.loads((directory / FACTS_FILE).read_text())
+    facts = {key: value for key, value in said.items() if key not in ("family", "card")}
+    if unknown := sorted(set(facts) - known):
+        raise ValueError(f"{FACTS_FILE}: {unknown} are not known, only {sorted(known)}; notes belong in card")
+    return facts
+
+
+def write_facts(directory: Path, family: str, facts: Mapping[str, Any]) -> None:
+    """Writes `generator.json`."""
+    (directory / FACTS_FILE).write_text(json.dumps({"family": family, **facts}, indent=1) + "\n")

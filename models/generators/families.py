@@ -8,6 +8,9 @@ import torch
 
 from models.contracts import FeatureSource
 from models.encoders.image_encoder import ImageEncoder
+from models.generators.dit import DiTGenerator
+from models.generators.latent_diffusion import LatentDiffusionGenerator
+from models.generators.stylegan2 import StyleGAN2Generator
 from models.generators.unet_diffusion import UNetDiffusionGenerator
 
 
@@ -25,6 +28,9 @@ class FeatureSourceClass(FeatureSource, Protocol):
 FAMILIES: dict[str, type[FeatureSourceClass]] = {
     UNetDiffusionGenerator.family: UNetDiffusionGenerator,
     ImageEncoder.family: ImageEncoder,
+    LatentDiffusionGenerator.family: LatentDiffusionGenerator,
+    DiTGenerator.family: DiTGenerator,
+    StyleGAN2Generator.family: StyleGAN2Generator,
 }
 
 
