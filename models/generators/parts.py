@@ -17,7 +17,7 @@ from torch import nn
 def load_network(root: Path, part: str, network_class: Any) -> Any:
     """A diffusers or transformers network in float32, frozen. Raises OSError for missing files."""
     network = network_class.from_pretrained(
-        root / part, use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
+        root / part, use_safetensors=True, local_files_only=True, dtype=torch.float32
     )
     return network.eval().requires_grad_(False)
 

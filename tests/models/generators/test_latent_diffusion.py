@@ -61,9 +61,7 @@ def test_sdxl_draws_what_diffusers_draws(tmp_path: Path, prompt: str) -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(tmp_path, add_watermarker=False)
     torch.testing.assert_close(ours_BCHW, by_diffusers(pipeline, prompt, 5.0), atol=1e-4, rtol=0)
     generator.save(tmp_path / "again")
-    pipeline = StableDiffusionXLPipeline.from_pretrained(
-        tmp_path / "again", add_watermarker=False, torch_dtype=torch.float32
-    )
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tmp_path / "again", add_watermarker=False, dtype=torch.float32)
     torch.testing.assert_close(ours_BCHW, by_diffusers(pipeline, prompt, 5.0), atol=0.05, rtol=0)
 
 
