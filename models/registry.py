@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import ConvNextConfig, ResNetConfig, SegformerConfig, TextNetConfig, UperNetConfig
+from transformers import ConvNextConfig, ResNetConfig, SegformerConfig, SwinConfig, TextNetConfig, UperNetConfig
 
 LabelNames = dict[int, str]
 FINE_DETAIL_SIDE = 128
@@ -86,14 +86,29 @@ def _upernet_textnet(
     return StudentArchitecture(description, (1, 2, 4), configure)
 
 
-def _upernet_resnet(hidden_sizes: list[int], depths: list[int], channels: int, description: str) -> StudentArchitecture:
+def _upernet_swin(
+    embed_dim: int, depths: list[int], num_heads: list[int], channels: int, description: str
+) -> StudentArchitecture:
+    def configure(names: LabelNames, stride: int) -> UperNetConfig:
+        backbone = SwinConfig(
+            patch_size=stride,
+            embed_dim=embed_dim,
+            depths=depths,
+            num_heads=num_heads,
+            drop_path_rate=0.0,
+            out_features=_stages(depths),
+        )
+        return _upernet(names, backbone, channels)
+
+    return StudentArchitecture(description, (1, 2, 4), configure)
+
+
+def _upernet_resnet(
+    hidden_sizes: list[int], depths: list[int], layer_type: str, channels: int, description: str
+) -> StudentArchitecture:
     def configure(names: LabelNames, _stride: int) -> UperNetConfig:
         backbone = ResNetConfig(
-            embedding_size=hidden_sizes[0],
-            hidden_sizes=hidden_sizes,
-            depths=depths,
-            layer_type="basic",
-            out_features=_stages(depths),
+            hidden_sizes=hidden_sizes, depths=depths, layer_type=layer_type, out_features=_stages(depths)
         )
         return _upernet(names, backbone, channels)
 
@@ -119,15 +134,31 @@ def _stages(depths: list[int]) -> list[str]:
 
 
 STUDENTS: dict[str, StudentArchitecture] = {
-    "segformer_nano": _segformer([16, 32, 64, 96], [1, 1, 1, 1], 64, "SegFormer of a quarter million weights"),
-    "segformer_b0": _segformer([32, 64, 160, 256], [2, 2, 2, 2], 128, "SegFormer B0"),
-    "segformer_b1": _segformer([64, 128, 320, 512], [2, 2, 2, 2], 256, "SegFormer B1"),
-    "segformer_b2": _segformer([64, 128, 320, 512], [3, 4, 6, 3], 768, "SegFormer B2"),
-    "upernet_convnext": _upernet_convnext([32, 64, 128, 256], [2, 2, 4, 2], 64, "UperNet on a narrow ConvNeXt"),
     "upernet_textnet": _upernet_textnet(
         [32, 48, 64, 96, 128], [2, 2, 2, 2], 48, "UperNet on a small TextNet: learns fastest from few images"
     ),
+    "upernet_convnext": _upernet_convnext([32, 64, 128, 256], [2, 2, 4, 2], 64, "UperNet on a narrow ConvNeXt"),
+    "upernet_convnext_tiny": _upernet_convnext([96, 192, 384, 768], [3, 3, 9, 3], 512, "UperNet on ConvNeXt-T"),
+    "upernet_convnext_small": _upernet_convnext([96, 192, 384, 768], [3, 3, 27, 3], 512, "UperNet on ConvNeXt-S"),
+    "upernet_convnext_base": _upernet_convnext([128, 256, 512, 1024], [3, 3, 27, 3], 512, "UperNet on ConvNeXt-B"),
+    "upernet_swin_tiny": _upernet_swin(96, [2, 2, 6, 2], [3, 6, 12, 24], 512, "UperNet on Swin-T"),
+    "upernet_swin_small": _upernet_swin(96, [2, 2, 18, 2], [3, 6, 12, 24], 512, "UperNet on Swin-S"),
+    "upernet_swin_base": _upernet_swin(128, [2, 2, 18, 2], [4, 8, 16, 32], 512, "UperNet on Swin-B"),
     "upernet_resnet": _upernet_resnet(
-        [64, 128, 256, 512], [2, 2, 2, 2], 96, "UperNet on ResNet-18, quarter resolution"
+        [64, 128, 256, 512], [2, 2, 2, 2], "basic", 96, "UperNet on ResNet-18, quarter resolution"
     ),
+    "upernet_resnet_50": _upernet_resnet(
+        [256, 512, 1024, 2048], [3, 4, 6, 3], "bottleneck", 512, "UperNet on ResNet-50, quarter resolution"
+    ),
+    "upernet_resnet_101": _upernet_resnet(
+        [256, 512, 1024, 2048], [3, 4, 23, 3], "bottleneck", 512, "UperNet on ResNet-101, quarter resolution"
+    ),
+    "segformer_nano": _segformer([16, 32, 64, 96], [1, 1, 1, 1], 64, "SegFormer of a third of a million weights"),
+    "segformer_b0": _segformer([32, 64, 160, 256], [2, 2, 2, 2], 128, "SegFormer B0"),
+    "segformer_b1": _segformer([64, 128, 320, 512], [2, 2, 2, 2], 256, "SegFormer B1"),
+    "segformer_b2": _segformer([64, 128, 320, 512], [3, 4, 6, 3], 768, "SegFormer B2"),
+    "segformer_b3": _segformer([64, 128, 320, 512], [3, 4, 18, 3], 768, "SegFormer B3"),
+    "segformer_b4": _segformer([64, 128, 320, 512], [3, 8, 27, 3], 768, "SegFormer B4"),
+    "segformer_b5": _segformer([64, 128, 320, 512], [3, 6, 40, 3], 768, "SegFormer B5"),
 }
+"""Students: small transformers networks that learn from the dataset. Family by family, each from small to large."""

@@ -21,14 +21,25 @@ PoolKind = Literal["synthesized", "encoded"]
 Architecture = Literal[
     "upernet_textnet",
     "upernet_convnext",
+    "upernet_convnext_tiny",
+    "upernet_convnext_small",
+    "upernet_convnext_base",
+    "upernet_swin_tiny",
+    "upernet_swin_small",
+    "upernet_swin_base",
     "upernet_resnet",
+    "upernet_resnet_50",
+    "upernet_resnet_101",
     "segformer_nano",
     "segformer_b0",
     "segformer_b1",
     "segformer_b2",
+    "segformer_b3",
+    "segformer_b4",
+    "segformer_b5",
 ]
 
-QUARTER_RESOLUTION = frozenset({"upernet_resnet"})
+QUARTER_RESOLUTION = frozenset({"upernet_resnet", "upernet_resnet_50", "upernet_resnet_101"})
 """Architectures whose first stage has stride 4 and no other."""
 
 DISTILLATION_FIELDS = frozenset({"mode", "feature_weight", "temperature", "labels", "example_share"})
@@ -73,7 +84,7 @@ class StudentSpec(SpecPart):
     """Which network is distilled and for how long."""
 
     architecture: Architecture = "upernet_textnet"
-    """A transformers architecture, built from its configuration."""
+    """A transformers architecture, built from its configuration: family by family, each from small to large."""
     first_stride: Literal[1, 2, 4] | None = None
     """Pixels per feature pixel after the first stage; finer keeps thin structures and costs time. Empty: by image size."""
     mode: Literal["label", "feature", "mix"] = "label"
