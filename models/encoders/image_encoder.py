@@ -4,11 +4,10 @@ The rival of a generator's features that everybody has at hand: a network traine
 Axes: B batch, C channel, H height, W width. Images are float in [-1, 1], BCHW.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from models.contracts import Features
 from models.encoders.networks import NETWORKS, EncoderNetwork
-from models.generators.directory import check_files
+from models.generators.directory import check_files, read_facts, write_facts
 from models.precision import mixed_precision
 
 MAX_STRIDE = 16
@@ -39,6 +38,13 @@ class EncoderFacts:
     """Where the weights come from."""
     licence: str = ""
     """Of the weights."""
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """From `generator.json`; a key that is not known is refused."""
+        said = read_facts(directory, frozenset(field.name for field in fields(cls)))
+        channels, height, width = (int(side) for side in said["image_size"])
+        return cls(**{**said, "image_size": (channels, height, width), "tap_names": tuple(said.get("tap_names", ()))})
 
     def __post_init__(self) -> None:
         if self.input_scale <= 0:
@@ -67,7 +73,7 @@ class ImageEncoder:
         sizes, taps and networks that do not go together.
         """
         root = check_files(Path(directory))
-        facts = read_facts(root)
+        facts = EncoderFacts.read(root)
         if facts.network not in NETWORKS:
             raise ValueError(f"generator.json: network is {facts.network}, expected one of {sorted(NETWORKS)}")
         return cls(NETWORKS[facts.network].load(root / "network"), facts).to(device)
@@ -77,8 +83,7 @@ class ImageEncoder:
         root = Path(directory)
         root.mkdir(parents=True, exist_ok=True)
         self.network.save(root / "network")
-        said = {"family": self.family, **asdict(self.facts), "tap_names": self._taps}
-        (root / "generator.json").write_text(json.dumps(said, indent=1) + "\n")
+        write_facts(root, self.family, {**asdict(self.facts), "tap_names": self._taps})
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the network; results then lie on that device."""
@@ -156,12 +161,3 @@ class ImageEncoder:
         coarsest = int(max(self._stride(name) for name in self._taps))
         if height % coarsest or width % coarsest:
             raise ValueError(f"image_size: height and width must be multiples of {coarsest}, got {height}x{width}")
-
-
-def read_facts(root: Path) -> EncoderFacts:
-    """`generator.json` of an encoder's directory."""
-    said: dict[str, Any] = json.loads((root / "generator.json").read_text())
-    channels, height, width = said["image_size"]
-    known = {field.name: said[field.name] for field in fields(EncoderFacts) if field.name in said}
-    known["tap_names"] = tuple(said.get("tap_names", ()))
-    return EncoderFacts(**{**known, "image_size": (int(channels), int(height), int(width))})

@@ -8,6 +8,7 @@ import torch
 
 from models.contracts import FeatureSource
 from models.encoders.image_encoder import ImageEncoder
+from models.generators.directory import FACTS_FILE
 from models.generators.dit import DiTGenerator
 from models.generators.latent_diffusion import LatentDiffusionGenerator
 from models.generators.stylegan2 import StyleGAN2Generator
@@ -39,7 +40,7 @@ def load_source(directory: Path, device: torch.device | str = "cpu") -> FeatureS
 
     Raises ValueError for a family that is none of ours, and what the family's `load` raises.
     """
-    path = directory / "generator.json"
+    path = directory / FACTS_FILE
     said = json.loads(path.read_text()) if path.exists() else {}
     family = said.get("family", UNetDiffusionGenerator.family)
     if family not in FAMILIES:

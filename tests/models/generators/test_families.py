@@ -10,7 +10,7 @@ import torch
 
 from models.contracts import Features, Generator, NotOffered
 from models.generators.directory import UnsafeDirectory
-from models.generators.families import FAMILIES
+from models.generators.families import FAMILIES, load_source
 from tests.models.generators.tiny_families import TINY
 
 STEPS = 3
@@ -60,6 +60,14 @@ def assert_same(ours: Features, theirs: Features) -> None:
 
 def test_every_family_has_a_tiny_one() -> None:
     assert {family for family, _ in TINY.values()} >= {name for name, known in FAMILIES.items() if known.can_sample}
+
+
+def test_a_directory_says_its_family(directory: Path, tmp_path: Path) -> None:
+    family = json.loads((directory / "generator.json").read_text())["family"]
+    assert load_source(directory).family == family
+    (tmp_path / "generator.json").write_text('{"family": "painter"}')
+    with pytest.raises(ValueError, match="names the family painter, known are"):
+        load_source(tmp_path)
 
 
 def test_sampling_gives_images_and_their_features(generator: Generator) -> None:
