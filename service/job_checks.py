@@ -69,29 +69,38 @@ def check(work: Work, spec: JobSpec) -> CheckedSpec:
 
 def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
     faults = Faults()
-    generator = generators.find(work, spec.generator)
-    if generator is None:
-        faults.add("generator", f"There is no generator {spec.generator}.")
-    elif generator.state != "ready":
-        faults.add("generator", f"The generator {generator.name} is {generator.state}, not ready.")
-    else:
-        faults.found += label_faults(generator.name, generator.family, spec.pools, spec.head.tap_timestep)
+    generator = None if spec.generator is None else _ready_generator(work, faults, spec.generator, spec)
     size = None if generator is None else _size_of(generator)
     few = _few(work, faults, spec.annotation_set_id, size)
+    if spec.generator is None and few is not None:
+        size = _size_of_set(few)
     _held_out(work, faults, spec.evaluation_set_id, few, size)
     if spec.image_pool_id is not None:
         _pool(work, faults, spec.image_pool_id, size)
     if "synthesized" in spec.pools and spec.num_images > work.settings.max_job_images:
         faults.add("num_images", f"At most {work.settings.max_job_images} images are synthesized by one job here.")
     faults.raise_if_any()
-    assert generator is not None
+    if generator is None:
+        return CheckedSpec(spec, "label with students")
     return CheckedSpec(spec.model_copy(update={"generator": generator.id}), f"label with {generator.name}")
+
+
+def _ready_generator(work: Work, faults: Faults, reference: str, spec: LabelSpec) -> Generator | None:
+    """The generator that is named, fit for what the job asks or not."""
+    generator = generators.find(work, reference)
+    if generator is None:
+        faults.add("generator", f"There is no generator {reference}.")
+    elif generator.state != "ready":
+        faults.add("generator", f"The generator {generator.name} is {generator.state}, not ready.")
+    else:
+        faults.found += label_faults(generator.name, generator.family, spec.pools, spec.head.tap_timestep)
+    return generator
 
 
 def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
     faults = Faults()
     few = _few(work, faults, spec.annotation_set_id, None)
-    size = None if few is None else ImageSize(few.image_height, few.image_width, f"the annotation set {few.id} has")
+    size = None if few is None else _size_of_set(few)
     _held_out(work, faults, spec.evaluation_set_id, few, size)
     faults.raise_if_any()
     assert few is not None
@@ -157,6 +166,10 @@ def _pool(work: Work, faults: Faults, pool_id: str, size: ImageSize | None) -> I
 
 def _size_of(generator: Generator) -> ImageSize:
     return ImageSize(generator.image_height, generator.image_width, f"the generator {generator.name} makes")
+
+
+def _size_of_set(few: AnnotationSet) -> ImageSize:
+    return ImageSize(few.image_height, few.image_width, f"the annotation set {few.id} has")
 
 
 def _check_evaluation(faults: Faults, few: AnnotationSet, held_out: AnnotationSet) -> None:

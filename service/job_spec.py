@@ -18,6 +18,7 @@ Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=4_096)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 PoolKind = Literal["synthesized", "encoded"]
+HeadKind = Literal["fusion", "pixel_mlp", "student"]
 Architecture = Literal[
     "upernet_textnet",
     "upernet_convnext",
@@ -55,16 +56,18 @@ class SpecPart(BaseModel):
 
 
 class HeadSpec(SpecPart):
-    """How the task head on the generator's features is fitted."""
+    """How what labels the images is fitted to the few annotated ones."""
 
-    kind: Literal["fusion"] = "fusion"
-    """The fusion interpreter: members on a shared trunk."""
+    kind: HeadKind = "fusion"
+    """On the generator's features: the fusion interpreter, members on a shared trunk; or pixel_mlp, the pixel classifiers
+    of DatasetGAN and DDPM-seg. Or student, without a generator: the student's network, trained on the few labels alone."""
     members: Annotated[int, Field(ge=1, le=32)] | None = None
     """Members whose disagreement is the uncertainty."""
     steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Optimiser steps."""
+    """Optimiser steps; with kind student of every member."""
     tap_timestep: Annotated[int, Field(ge=0, le=1_000)] | None = None
-    """Diffusion time at which features are read; empty: several together, or the best by cross-validation."""
+    """Diffusion time at which features are read; empty: several together, or the best by cross-validation.
+    Not with kind student."""
     learning_rate: LearningRate | None = None
     """Step size of the optimiser."""
     batch_size: BatchSize | None = None
@@ -156,8 +159,8 @@ class LabelSpec(SpecPart):
     """What people call the job; empty: made from its kind and generator."""
     annotation_set_id: Reference
     """The few annotated images."""
-    generator: Reference
-    """Id or name of a ready generator."""
+    generator: Reference | None = None
+    """Id or name of a ready generator; left out with head kind student, and with no other."""
     image_pool_id: Reference | None = None
     """Sealed pool of real images; needed for the encoded pool."""
     evaluation_set_id: Reference | None = None
@@ -187,6 +190,22 @@ class LabelSpec(SpecPart):
             raise ValueError("pools names one pool twice")
         if "encoded" in self.pools and self.image_pool_id is None:
             raise ValueError("the encoded pool needs image_pool_id")
+        return self
+
+    @model_validator(mode="after")
+    def _check_labeller(self) -> Self:
+        if self.head.kind != "student":
+            if self.generator is None:
+                raise ValueError(f"the head {self.head.kind} reads a generator's features: generator must name one")
+            return self
+        if self.generator is not None:
+            raise ValueError("the head student uses no generator: leave generator out")
+        if self.pools != ["encoded"]:
+            raise ValueError('the head student draws no images: pools must be ["encoded"]')
+        if self.head.tap_timestep is not None:
+            raise ValueError("the head student reads no features: leave head.tap_timestep out")
+        if self.student.mode != "label":
+            raise ValueError(f"the mode {self.student.mode} distils a generator's features: student.mode must be label")
         return self
 
 

@@ -84,20 +84,24 @@ def stream_shard(context: StepContext, key: str) -> Iterator[ShardSample]:
         path.unlink(missing_ok=True)
 
 
-def find_generator(context: StepContext) -> Generator:
-    """The row of the generator that a `label` job names."""
+def find_generator(context: StepContext) -> Generator | None:
+    """The row of the generator that a `label` job names, if it names one."""
+    name = context.label_spec.generator
+    if name is None:
+        return None
     with context.read() as work:
-        return generators.get(work, context.label_spec.generator)
+        return generators.get(work, name)
 
 
-def load_generator(context: StepContext) -> FeatureSource:
-    """The job's generator or encoder on the device, loaded once for all shards that this process runs in a row."""
+def load_generator(context: StepContext) -> FeatureSource | None:
+    """The job's generator or encoder on the device, loaded once for all shards that this process runs in a row, if any."""
     row = find_generator(context)
-    prefix = generators.file_key(row, "")
+    if row is None:
+        return None
+    family, prefix = FAMILIES[row.family], generators.file_key(row, "")
 
     def load() -> FeatureSource:
-        folder = fetch_directory(context, prefix, context.scratch / "generator")
-        return FAMILIES[row.family].load(folder, context.device)
+        return family.load(fetch_directory(context, prefix, context.scratch / "generator"), context.device)
 
     return cached(("generator", row.id, prefix, str(context.device)), load)
 

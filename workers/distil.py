@@ -54,8 +54,13 @@ def feature_teacher(context: StepContext, task: StudentTask, data: TrainingData)
     """The generator at the timestep of its head, in the modes that distil features."""
     if task.student.mode == "label":
         return None
+    generator = load_generator(context)
+    if generator is None:
+        raise StepError(
+            "no-generator", "No generator labelled this dataset.", "Choose the mode label for this dataset."
+        )
     timesteps = step_output(context, "fit_head")["card"]["tap_timesteps"]
-    teacher = FeatureTeacher(load_generator(context), middle_timestep(timesteps))
+    teacher = FeatureTeacher(generator, middle_timestep(timesteps))
     try:
         teacher.check_size(data.row.image_height, data.row.image_width)
     except ValueError as error:

@@ -30,6 +30,8 @@ def run(context: StepContext) -> Outcome:
 def head_config(spec: LabelSpec) -> Any:
     """What the user pinned, as the kind's own config; the rest is the models' own."""
     pinned = spec.head.model_dump(exclude={"kind"}, exclude_none=True)
+    if spec.head.kind == "student":
+        pinned |= spec.student.model_dump(include={"architecture", "first_stride"})
     return HEAD_KINDS[spec.head.kind].config(**pinned, seed=spec.seed)
 
 

@@ -78,13 +78,12 @@ class _ShardWork:
         self.context, self.params, self.pieces = context, params, pieces
         self.generator_row = find_generator(context)
         with context.read() as work:
-            row = datasets.get(work, context.step.job_result["dataset_id"])
-        self.classes = tuple(LabelClass.from_json(item) for item in row.classes)
+            self.dataset = datasets.get(work, context.step.job_result["dataset_id"])
+        self.classes = tuple(LabelClass.from_json(item) for item in self.dataset.classes)
 
     def batch_size(self) -> int:
         """Images at once, if they fit."""
-        row = self.generator_row
-        return inference_batch(self.context.device, row.image_height, row.image_width)
+        return inference_batch(self.context.device, self.dataset.image_height, self.dataset.image_width)
 
     def label_all(self, batch_size: int) -> None:
         """Label what is not yet in a piece."""
@@ -159,8 +158,8 @@ class _ShardWork:
             "seed": seed,
             "uncertainty": uncertainty,
             "class_pixels": pixels,
-            "generator": self.generator_row.id,
-            "generator_digest": self.generator_row.digest,
+            "generator": None if self.generator_row is None else self.generator_row.id,
+            "generator_digest": None if self.generator_row is None else self.generator_row.digest,
         }
         instances = None if batch.instances_BHW is None else batch.instances_BHW[place].astype(np.uint16)
         soft = soft_labels.encode(batch.probabilities_BCHW[place])

@@ -28,9 +28,11 @@ def lineage(context: StepContext) -> dict[str, Any]:
 
 
 def _labelled_by(context: StepContext, spec: LabelSpec) -> dict[str, Any]:
+    head = {name: value for name, value in step_output(context, "fit_head")["card"].items() if name != "curves"}
+    if spec.generator is None:
+        return {"generator": None, "head": head}
     with context.read() as work:
         generator = generators.get(work, spec.generator)
-    head = {name: value for name, value in step_output(context, "fit_head")["card"].items() if name != "curves"}
     return {
         "generator": {
             "id": generator.id,

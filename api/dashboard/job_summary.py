@@ -7,7 +7,7 @@ from markupsafe import Markup
 from api.dashboard.formatting import count, duration, job_title, percent
 from service import annotation_sets, generators, image_pools
 from service.errors import NotFound
-from service.job_spec import JobSpec, LabelSpec, StudentSpec, TrainGeneratorSpec, TrainStudentSpec, parse
+from service.job_spec import HeadKind, JobSpec, LabelSpec, StudentSpec, TrainGeneratorSpec, TrainStudentSpec, parse
 from service.tables import Job
 from service.unit_of_work import Work
 
@@ -17,6 +17,11 @@ ADVICE = {
     "out-of-memory": "Retry with a smaller batch size or a smaller student, or on a machine with more memory.",
     "worker-lost": "A worker vanished while it ran this step. Its log says why; when that is mended, retry.",
     "invalid": "Mend what is named above and submit the job anew.",
+}
+LABELLERS: dict[HeadKind, str] = {
+    "fusion": "a fusion head",
+    "pixel_mlp": "pixel classifiers",
+    "student": "students trained on the annotations alone",
 }
 RETRY = "Retry goes on from the last checkpoint; finished steps are kept. If it fails again, the worker's log has more."
 
@@ -47,6 +52,7 @@ def _label(work: Work, spec: LabelSpec) -> list[Row]:
         ("Annotations", _link(work, "annotation-sets", spec.annotation_set_id)),
         ("Held-out images", _link(work, "annotation-sets", spec.evaluation_set_id)),
         ("Generator", _link(work, "generators", spec.generator)),
+        ("Labelled by", LABELLERS[spec.head.kind]),
         ("Unlabelled images", _link(work, "image-pools", spec.image_pool_id)),
         ("Pools", " and ".join(spec.pools)),
         ("To synthesize", f"{count(spec.num_images)} images" if "synthesized" in spec.pools else None),

@@ -41,6 +41,16 @@ SPEC_EXAMPLES: dict[str, Any] = {
             "stop_after": "dataset",
         },
     },
+    "without_generator": {
+        "summary": "Self-training: students on the few labels label the pool",
+        "value": {
+            "kind": "label",
+            "annotation_set_id": "ann_01kaxv5t8q3m6n9p2r4s7t0v1w",
+            "image_pool_id": "pool_01kaxv7n5p7q9r1s3t5v7w9x1y",
+            "pools": ["encoded"],
+            "head": {"kind": "student"},
+        },
+    },
     "train_generator": {
         "summary": "Train a generator on a sealed pool",
         "value": {

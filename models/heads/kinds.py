@@ -14,6 +14,9 @@ from models.contracts import FeatureSource
 from models.heads.fusion import CONFIG
 from models.heads.fusion_labeller import FusionLabeller
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
+from models.heads.pixel_mlp_labeller import PixelMLPLabeller
+from models.heads.pixel_mlp_training import PixelMLPTrainConfig, fit_pixel_mlps
+from models.heads.self_training import SelfTrainConfig, SelfTrainedStudents, fit_students
 from models.labelling import FittedHead, Labeller
 
 
@@ -32,6 +35,8 @@ class HeadKind:
 
 HEAD_KINDS: dict[str, HeadKind] = {
     FusionLabeller.kind: HeadKind(FusionTrainConfig, fit_fusion, FusionLabeller.load),
+    PixelMLPLabeller.kind: HeadKind(PixelMLPTrainConfig, fit_pixel_mlps, PixelMLPLabeller.load),
+    SelfTrainedStudents.kind: HeadKind(SelfTrainConfig, fit_students, SelfTrainedStudents.load),
 }
 
 

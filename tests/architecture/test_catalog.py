@@ -8,11 +8,19 @@ from typing import get_args
 from models.generators.families import FAMILIES
 from models.generators.network import NetworkConfig
 from models.generators.training import GeneratorTrainConfig
-from models.heads.fusion_training import FusionTrainConfig
+from models.heads.kinds import HEAD_KINDS
 from models.registry import STUDENTS
 from models.students.training import StudentTrainConfig
 from service.generator_families import GENERATOR_FAMILIES
-from service.job_spec import QUARTER_RESOLUTION, Architecture, HeadSpec, NetworkSpec, StudentSpec, TrainGeneratorSpec
+from service.job_spec import (
+    QUARTER_RESOLUTION,
+    Architecture,
+    HeadKind,
+    HeadSpec,
+    NetworkSpec,
+    StudentSpec,
+    TrainGeneratorSpec,
+)
 
 
 def names(config: type) -> set[str]:
@@ -30,7 +38,11 @@ def test_jobs_are_checked_against_what_the_families_of_generators_can_do() -> No
 
 
 def test_every_number_a_user_may_pin_is_one_that_models_know() -> None:
-    assert set(HeadSpec.model_fields) - {"kind"} <= names(FusionTrainConfig)
+    assert set(get_args(HeadKind)) == set(HEAD_KINDS)
+    for kind, head in HEAD_KINDS.items():
+        refused = {"tap_timestep"} if kind == "student" else set()
+        assert set(HeadSpec.model_fields) - {"kind"} - refused <= names(head.config)
+        assert {"members", "steps", "batch_size", "learning_rate", "seed"} <= names(head.config)
     assert set(StudentSpec.model_fields) - {"architecture", "first_stride", "mode"} <= names(StudentTrainConfig)
     assert set(NetworkSpec.model_fields) <= names(NetworkConfig)
     assert set(TrainGeneratorSpec.model_fields) - {"kind", "name", "image_pool_id", "network"} <= names(

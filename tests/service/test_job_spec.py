@@ -16,11 +16,20 @@ TRAIN_STUDENT: dict[str, Any] = {"kind": "train_student", "annotation_set_id": "
 
 FEATURE: dict[str, Any] = {**LABEL, "student": {"mode": "feature", "finetune_steps": 5}}
 HARD: dict[str, Any] = {**LABEL, "student": {"labels": "hard", "example_share": 0.0}}
+PIXELS: dict[str, Any] = {**LABEL, "head": {"kind": "pixel_mlp", "members": 10, "tap_timestep": 50}}
+STUDENTS: dict[str, Any] = {
+    "kind": "label",
+    "annotation_set_id": "ann_1",
+    "image_pool_id": "pool_1",
+    "pools": ["encoded"],
+    "head": {"kind": "student", "members": 3},
+}
 MIX: dict[str, Any] = {**LABEL, "student": {"mode": "mix", "feature_weight": 0.5, "temperature": 4.0}}
 
 
 @pytest.mark.parametrize(
-    "document", [LABEL, TRAIN, TRAIN_STUDENT, {**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX, HARD]
+    "document",
+    [LABEL, TRAIN, TRAIN_STUDENT, {**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX, HARD, PIXELS, STUDENTS],
 )
 def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
     spec = parse(document)
@@ -60,6 +69,15 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
         {**LABEL, "student": {"mode": "feature", "example_share": 0.5}},
         {**LABEL, "student": {"labels": "crisp"}},
         {**LABEL, "student": {"example_share": 1.1}},
+        {**LABEL, "generator": None},
+        {**LABEL, "head": {"kind": "pixel_mlp"}, "generator": None},
+        {**LABEL, "head": {"kind": "oracle"}},
+        {**STUDENTS, "generator": "g"},
+        {**STUDENTS, "pools": ["synthesized"]},
+        {**STUDENTS, "pools": ["encoded", "synthesized"]},
+        {**STUDENTS, "head": {"kind": "student", "tap_timestep": 50}},
+        {**STUDENTS, "student": {"mode": "mix"}},
+        {**STUDENTS, "student": {"mode": "feature"}},
         {**LABEL, "head": {"members": 10**9}},
         {**LABEL, "head": None},
         {**TRAIN, "name": "../x"},

@@ -10,7 +10,8 @@ import pytest
 from service import generators, jobs, steps
 from service.bootstrap import Factory
 from service.errors import Conflict, Invalid, KeyReused, NotFound
-from service.job_spec import parse
+from service.job_spec import LabelSpec, parse
+from service.unit_of_work import Work
 from tests.factories import (
     CLASSES,
     claim,
@@ -119,6 +120,32 @@ def test_a_generator_is_found_by_name_and_pinned_by_id(factory: Factory) -> None
         job = jobs.create(work, label_spec(work, generator="portraits")).job
     assert job.spec["generator"] == generator.id
     assert job.name == "label with portraits"
+
+
+def students_spec(work: Work, **changes: Any) -> LabelSpec:
+    head = {"kind": "student"}
+    pool_id = changes.pop("image_pool_id", None) or make_pool(work).id
+    return label_spec(work, generator=None, head=head, pools=["encoded"], image_pool_id=pool_id, **changes)
+
+
+def test_students_label_without_a_generator(factory: Factory) -> None:
+    with factory.work() as work:
+        job = jobs.create(work, students_spec(work)).job
+    assert job.spec["generator"] is None
+    assert job.name == "label with students"
+    assert run_to_end(factory, job.id)[:2] == ["fit_head", "label_shard"]
+    assert job_now(factory, job.id).state == "succeeded"
+
+
+def test_without_a_generator_the_annotations_say_the_size(factory: Factory) -> None:
+    with factory.work() as work:
+        pool, held_out = make_pool(work, image_size=128), make_annotation_set(work, image_height=32)
+        spec = students_spec(work, image_pool_id=pool.id, evaluation_set_id=held_out.id)
+    with factory.work() as work, pytest.raises(Invalid) as caught:
+        jobs.create(work, spec)
+    found = {error["place"]: error["message"] for error in caught.value.errors}
+    assert found.keys() == {"image_pool_id", "evaluation_set_id"}
+    assert f"the annotation set {spec.annotation_set_id} has 64x64" in found["image_pool_id"]
 
 
 def test_the_same_key_and_body_make_one_job(any_factory: Factory) -> None:
