@@ -53,6 +53,7 @@ def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTra
         stop=context.stop,
         checkpoint_path=context.checkpoint.folder / "generator.safetensors",
         on_samples=show,
+        on_warning=lambda words: context.log(words, level="warning"),
     )
 
 

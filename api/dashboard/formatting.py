@@ -29,7 +29,19 @@ JOB_TITLES = {
 FAMILY_TITLES = {name: family.title for name, family in GENERATOR_FAMILIES.items()}
 TITLES = STEP_TITLES | FAMILY_TITLES
 
-METRICS = {"miou": "mIoU", "iou": "IoU", "ap": "AP", "ap50": "AP50", "kl": "KL", "ema_loss": "loss of the average"}
+METRICS = {
+    "miou": "mIoU",
+    "iou": "IoU",
+    "ap": "AP",
+    "ap50": "AP50",
+    "kl": "KL",
+    "ema_loss": "loss of the average",
+    "train_loss": "loss on training images",
+    "holdout_loss": "loss on held-out images",
+    "kernel_distance": "distance to held-out images",
+    "nearest_ratio": "nearest training image, held-out = 1",
+    "copied_share": "share of copies",
+}
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")

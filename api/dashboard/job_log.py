@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from api.dashboard.formatting import metric as metric_words
 from api.dashboard.formatting import title
@@ -12,7 +12,10 @@ from service.tables import Event, Step
 #: Steps that learn: their metrics make curves. Shards come by the hundred and only count.
 CURVE_KINDS = ("train_generator", "fit_head", "distil", "train_baseline", "train_student")
 #: Metrics that say nothing as a curve.
-DULL = frozenset({"epoch", "step", "seconds", "fold", "folds", "num_parameters"})
+DULL = frozenset({"epoch", "step", "seconds", "fold", "folds", "num_parameters", "look_step", "copied_share_of_real"})
+#: Metrics that are measured now and then and reported until the next time: their points stand at `look_step`.
+LOOKED = frozenset({"train_loss", "holdout_loss", "kernel_distance", "nearest_ratio", "copied_share"})
+TONES: dict[str, Literal["warn", "bad"]] = {"warning": "warn", "error": "bad"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class LogLine:
     at: datetime
     subject: str
     words: str
-    bad: bool = False
+    tone: Literal["", "warn", "bad"] = ""
 
 
 def log_lines(events: Iterable[Event], steps: Iterable[Step]) -> list[LogLine]:
@@ -35,9 +38,9 @@ def log_lines(events: Iterable[Event], steps: Iterable[Step]) -> list[LogLine]:
 def _line(event: Event, subject: str) -> LogLine | None:
     data = event.data
     if event.type in ("job.state", "step.state"):
-        return LogLine(event.created_at, subject, _state_words(data), data.get("state") == "failed")
+        return LogLine(event.created_at, subject, _state_words(data), "bad" if data.get("state") == "failed" else "")
     if event.type == "log":
-        return LogLine(event.created_at, subject, str(data.get("message", "")), data.get("level") == "error")
+        return LogLine(event.created_at, subject, str(data.get("message", "")), TONES.get(str(data.get("level")), ""))
     return None
 
 
@@ -64,12 +67,14 @@ def curves(events: Sequence[Event]) -> list[dict[str, Any]]:
         done = event.data.get("done")
         if kind not in CURVE_KINDS or not isinstance(done, int):
             continue
-        for metric, value in _numbers(event.data.get("metrics")):
-            _extend(found.setdefault((kind, metric), _empty_curve(kind, metric, event.data)), done, value)
+        metrics = event.data.get("metrics") or {}
+        for metric, value in _numbers(metrics):
+            place = metrics.get("look_step", done) if metric in LOOKED else done
+            _extend(found.setdefault((kind, metric), _empty_curve(kind, metric, event.data)), place, value)
     return [curve for curve in found.values() if len(curve["x"]) > 1]
 
 
-def _extend(curve: dict[str, Any], done: int, value: float) -> None:
+def _extend(curve: dict[str, Any], done: float, value: float) -> None:
     """Add a point; curves.js goes on by the same rule."""
     if done < curve["last"] / 2:  # another phase; a smaller step back is a checkpoint resumed, whose points are known
         curve["offset"] += curve["last"]

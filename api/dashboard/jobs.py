@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from api.dashboard.downloads import of_job
 from api.dashboard.formatting import JOB_TITLES, METRICS, STEP_TITLES
-from api.dashboard.job_log import CURVE_KINDS, DULL, curves, log_lines
+from api.dashboard.job_log import CURVE_KINDS, DULL, LOOKED, curves, log_lines
 from api.dashboard.job_summary import advice, summary
 from api.dashboard.page import FromOurPage, PageRoute, page, query
 from api.dashboard.step_bars import step_bars
@@ -85,7 +85,13 @@ def job_curves(work: ReadDep, job_id: IdPath) -> JSONResponse:
     jobs.get(work, job_id)
     found = events.progress(work, job_id, kinds=CURVE_KINDS, limit=MAX_POINTS)
     titles = {kind: STEP_TITLES[kind] for kind in CURVE_KINDS}
-    content = {"curves": curves(found), "titles": titles, "metrics": METRICS, "dull": sorted(DULL)}
+    content = {
+        "curves": curves(found),
+        "titles": titles,
+        "metrics": METRICS,
+        "dull": sorted(DULL),
+        "looked": sorted(LOOKED),
+    }
     return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.dashboard.formatting import count, title
+from api.dashboard.job_log import DULL
 from service.tables import Step
 
 #: Rather a few telling metrics than a wall of them.
@@ -117,4 +118,4 @@ def _metrics(metrics: Any) -> list[tuple[str, Any]]:
     if not isinstance(metrics, dict):
         return []
     numbers = [(str(name), value) for name, value in metrics.items() if isinstance(value, int | float)]
-    return numbers[:MAX_METRICS]
+    return [(name, value) for name, value in numbers if name not in DULL][:MAX_METRICS]

@@ -1,6 +1,8 @@
 """The model card of a trained generator: what it is, how it was made, how near it comes, whether it replays."""
 
 import json
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 USAGE = """```python
@@ -25,6 +27,19 @@ RECIPE = (
 )
 """What of the training facts another run needs."""
 
+LOOKED = {
+    "look_step": "step",
+    "train_loss": "v-loss on training images",
+    "holdout_loss": "on held-out images",
+    "kernel_distance": "kernel distance to held-out images",
+    "nearest_ratio": "distance to the nearest training image, samples over held-out images",
+    "copied_share": "copies",
+}
+"""Columns of the table of looks."""
+ENOUGH_LOOKS = 4
+STILL_FALLING = 0.9
+"""Distance at the end over distance at half time below which longer training may help."""
+
 
 def render_card(name: str, facts: dict[str, Any]) -> str:
     """README.md of a generator directory from `generator.json`."""
@@ -45,7 +60,9 @@ def render_card(name: str, facts: dict[str, Any]) -> str:
     lines += ["## Use", "", USAGE, "", "## Recipe", "", "```json"]
     lines += [json.dumps({key: training.get(key) for key in RECIPE}, indent=2), "```", ""]
     lines += ["## Measured", "", *_measured(training)]
+    lines += [f"- {words}" for words in [trend(training.get("looks") or {})] if words]
     lines += [f"- Warning: {warning}" for warning in training.get("warnings") or []]
+    lines += _while_it_trained(training.get("looks") or {})
     lines += ["", "Weights carry the licence of the images they were trained on.", ""]
     return "\n".join(lines)
 
@@ -68,4 +85,43 @@ def _measured(training: dict[str, Any]) -> list[str]:
         f"- Distance to the nearest training image, median and 1st percentile: {quality['nearest_median']}, "
         f"{quality['nearest_low']} (held-out images: {quality['nearest_median_of_real']}, {quality['nearest_low_of_real']}); "
         "a replayed image would be near 0",
+        f"- Samples at least three times nearer to one training image than to any other: {quality['copied_share']:.0%} "
+        f"(held-out images: {quality['copied_share_of_real']:.0%})",
+    ]
+
+
+def trend(looks: Mapping[str, Sequence[float]]) -> str:
+    """Whether longer training would help, as far as the looks tell; empty where they are too few.
+
+    Looks have few samples, so the last two are held against the two around half of the training.
+    """
+    steps, distances = looks.get("look_step", []), looks.get("kernel_distance", [])
+    if len(distances) < ENOUGH_LOOKS:
+        return ""
+    middle = min(range(len(steps)), key=lambda i: abs(steps[i] - steps[-1] / 2))
+    then, now = fmean(distances[middle - 1 : middle + 1]), fmean(distances[-2:])
+    words = f"kernel distance {then:.2f} around half of the training, {now:.2f} at its end"
+    if now < STILL_FALLING * then:
+        return f"It was still coming nearer to the held-out images ({words}): longer training may help."
+    return f"It had stopped coming nearer to the held-out images ({words}): longer training is not likely to help."
+
+
+def _while_it_trained(looks: Mapping[str, Sequence[float]]) -> list[str]:
+    """A table of the looks."""
+    names = [name for name in LOOKED if name in looks]
+    if len(names) < len(LOOKED):
+        return []
+    head = [
+        "",
+        "## While it trained",
+        "",
+        "Few samples and few sampling steps: for comparing rows with each other.",
+        "",
+    ]
+    rows = zip(*(looks[name] for name in names), strict=True)
+    return [
+        *head,
+        f"| {' | '.join(LOOKED[name] for name in names)} |",
+        f"|{'---|' * len(names)}",
+        *(f"| {' | '.join(f'{value:.4g}' for value in row)} |" for row in rows),
     ]

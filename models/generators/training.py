@@ -3,32 +3,27 @@
 Axes: B batch, C channel, H height, W width. Pool images are uint8 BCHW; samples are float in [-1, 1], BCHW.
 """
 
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
-from models.contracts import Progress, Stop, Stopped
-from models.generators.denoising import DenoisingObjective, batches_of, noisy_batch
+from models.contracts import Progress, Stop
+from models.generators.denoising import DenoisingObjective, batches_of
 from models.generators.network import NetworkConfig, network_for
+from models.generators.pool import SMALLEST_POOL, Pool, split
 from models.generators.quality import QualityReport, assess
 from models.generators.symmetry import Symmetry, find_symmetry
 from models.generators.unet_diffusion import UNetDiffusionGenerator
-from models.precision import mixed_precision
+from models.generators.watch import OnSamples, OnWarning, Watch, WatchConfig, draw_samples, signs
 from models.training import FitConfig, FitResult, fit
 
-OnSamples = Callable[[int, Tensor], None]
-"""`on_samples(step, images_BCHW)`: samples of the averaged weights, the same seeds every time."""
-
-SMALLEST_POOL = 16
 CURVE_POINTS = 400
-MEMORISING = 1.25
-"""Held-out loss over training loss from which the run warns that it is learning the pool by heart."""
+MOST_LOOKS = 12
+SEEN = ("look_step", "train_loss", "holdout_loss", "kernel_distance", "nearest_ratio", "copied_share")
+"""What of the looks is written into the card."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +49,10 @@ class GeneratorTrainConfig:
     tap_timestep: int = 50
     """Default timestep of the features (DreamTeacher uses 50, method.md 1.2)."""
     report_every: int = 10
-    samples_every: int = 500
-    """Steps between sample sheets and held-out losses."""
-    sample_count: int = 16
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    """How often it is looked at while it trains."""
     sample_steps: int = 20
+    """Sampling steps of the samples at the end."""
     quality_samples: int = 128
     """Samples drawn at the end to compare with real images."""
     checkpoint_seconds: float = 30.0
@@ -92,7 +87,7 @@ class GeneratorTrainResult:
     samples_BCHW: Tensor
     """Samples for its sheet, float in [-1, 1]."""
     curves: dict[str, list[float]] = field(default_factory=dict)
-    """`step` and `loss` of some hundred reports over the run; `train_loss`, `holdout_loss` of every sample sheet."""
+    """`step` and `loss` of some hundred reports over the run; of every look its `look_step`, losses and distances."""
     quality: QualityReport | None = None
     """None without held-out images."""
     warnings: list[str] = field(default_factory=list)
@@ -107,6 +102,7 @@ def train_generator(
     stop: Stop | None = None,
     checkpoint_path: Path | None = None,
     on_samples: OnSamples | None = None,
+    on_warning: OnWarning | None = None,
 ) -> GeneratorTrainResult:
     """Trains on uint8 images and returns the generator with averaged weights.
 
@@ -118,7 +114,7 @@ def train_generator(
     if len(images_BCHW) < SMALLEST_POOL:
         raise ValueError(f"a generator needs at least {SMALLEST_POOL} images, got {len(images_BCHW)}")
     device = torch.device(device)
-    pool = split(images_BCHW, config)
+    pool = split(images_BCHW, holdout_share=config.holdout_share, seed=config.seed)
     size = (int(images_BCHW.shape[1]), int(images_BCHW.shape[2]), int(images_BCHW.shape[3]))
     config = replace(
         config,
@@ -129,7 +125,19 @@ def train_generator(
     assert config.symmetry is not None
     generator = UNetDiffusionGenerator.build(size, config.network, seed=config.seed).to(device)
     generator.facts.tap_timestep = config.tap_timestep
-    watch = _Watch(generator, pool, config, device, progress, on_samples)
+    watch = Watch(
+        generator,
+        pool,
+        config.symmetry,
+        config.watch,
+        device=device,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        report_every=config.report_every,
+        progress=progress,
+        on_samples=on_samples,
+        on_warning=on_warning,
+    )
     fitted = fit(
         DenoisingObjective(generator),
         batches_of(generator, pool.train_BCHW, config.batch_size, config.symmetry, device),
@@ -141,87 +149,16 @@ def train_generator(
         observe=watch.observe,
     )
     generator.unet.requires_grad_(False)
-    return _finish(generator, fitted, config, pool, watch.losses(), stop)
+    _look_at_the_end(watch, fitted)
+    return _finish(generator, fitted, config, pool, stop)
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Images to learn from and images to measure against, uint8 BCHW."""
-
-    train_BCHW: Tensor
-    holdout_BCHW: Tensor
-    """May be empty."""
-
-
-def split(images_BCHW: Tensor, config: GeneratorTrainConfig) -> Pool:
-    """Training and held-out images by the config's seed; held out are none or at least 8."""
-    order = torch.randperm(len(images_BCHW), generator=torch.Generator().manual_seed(config.seed))
-    count = max(8, round(len(images_BCHW) * config.holdout_share)) if config.holdout_share > 0 else 0
-    return Pool(images_BCHW[order[count:]], images_BCHW[order[:count]])
-
-
-class _Watch:
-    """Looks at the averaged weights now and then: losses on fixed noise, and samples."""
-
-    def __init__(
-        self,
-        generator: UNetDiffusionGenerator,
-        pool: Pool,
-        config: GeneratorTrainConfig,
-        device: torch.device,
-        progress: Progress | None,
-        on_samples: OnSamples | None,
-    ) -> None:
-        self._generator, self._config, self._device = generator, config, device
-        self._progress, self._on_samples = progress, on_samples
-        self._watched = min(64, len(pool.holdout_BCHW))
-        self._train_BCHW = pool.train_BCHW[: self._watched]
-        self._holdout_BCHW = pool.holdout_BCHW[: self._watched]
-        self._last: tuple[int, float] | None = None
-
-    def observe(self, step: int, averaged: Callable[[], AbstractContextManager[None]]) -> Mapping[str, float]:
-        """Called by the loop at every report; works every `samples_every` steps."""
-        if step % self._config.samples_every:
-            return {}
-        with averaged():
-            if self._on_samples is not None:
-                self._on_samples(step, draw_samples(self._generator, self._config.sample_count, self._config))
-            return self.losses()
-
-    def losses(self) -> dict[str, float]:
-        """Loss of the weights in place on as many training as held-out images, with the same noise and times."""
-        if not self._watched:
-            return {}
-        found: dict[str, float] = {}
-        for name, images_BCHW in (("train_loss", self._train_BCHW), ("holdout_loss", self._holdout_BCHW)):
-            random = torch.Generator().manual_seed(self._config.seed)
-            batch = noisy_batch(self._generator, images_BCHW, random, self._device)
-            with torch.no_grad(), mixed_precision(self._device):
-                predicted_BCHW = self._generator.unet(batch.noised_BCHW, batch.times_B).sample
-            found[name] = float(mse_loss(predicted_BCHW.float(), batch.target_BCHW))
-        return found
-
-    def report(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Passes progress on, with images per second since the last report."""
-        now, speed = time.monotonic(), {}
-        if self._last is not None and now > self._last[1]:
-            speed["images_per_second"] = (done - self._last[0]) * self._config.batch_size / (now - self._last[1])
-        self._last = (done, now)
-        if self._progress is not None:
-            self._progress(done, total, {**metrics, **speed})
-
-
-def draw_samples(
-    generator: UNetDiffusionGenerator, count: int, config: GeneratorTrainConfig, stop: Stop | None = None
-) -> Tensor:
-    """`count` samples from seeds 0, 1, ... in batches, on the processor; raises Stopped when `stop` says so."""
-    parts = []
-    for start in range(0, count, 32):
-        if stop is not None and stop():
-            raise Stopped
-        seeds = range(start, min(start + 32, count))
-        parts.append(generator.sample(seeds, num_steps=config.sample_steps)[0].cpu())
-    return torch.cat(parts)
+def _look_at_the_end(watch: Watch, fitted: FitResult) -> None:
+    """The curves of looks end with what the finished weights give."""
+    looked = fitted.curves.get("look_step", [])
+    if not looked or looked[-1] != fitted.steps:
+        for name, value in watch.look(fitted.steps).items():
+            fitted.curves.setdefault(name, []).append(value)
 
 
 def _finish(
@@ -229,16 +166,17 @@ def _finish(
     fitted: FitResult,
     config: GeneratorTrainConfig,
     pool: Pool,
-    losses: Mapping[str, float],
     stop: Stop | None,
 ) -> GeneratorTrainResult:
     """Draws samples, measures them where images were held out, and writes down how the generator was made."""
+    assert config.symmetry is not None
     watched = len(pool.holdout_BCHW) > 0
-    samples_BCHW = draw_samples(generator, config.quality_samples if watched else config.sample_count, config, stop)
-    quality = None
-    if watched and config.symmetry is not None:
-        quality = assess(samples_BCHW, pool.train_BCHW, pool.holdout_BCHW, config.symmetry)
-    warnings = _warnings(losses)
+    count = config.quality_samples if watched else config.watch.shown
+    samples_BCHW = draw_samples(generator, count, config.sample_steps, stop)
+    quality = assess(samples_BCHW, pool.train_BCHW, pool.holdout_BCHW, config.symmetry) if watched else None
+    losses = {name: fitted.curves[name][-1] for name in ("train_loss", "holdout_loss") if watched}
+    copies = {name: getattr(quality, name) for name in ("copied_share", "copied_share_of_real") if quality}
+    warnings = list(signs({**losses, **copies}).values())
     generator.facts.training = {
         **asdict(config),
         "steps": fitted.steps,
@@ -246,10 +184,18 @@ def _finish(
         "train_images": len(pool.train_BCHW),
         "holdout_images": len(pool.holdout_BCHW),
         **losses,
+        "looks": looks(fitted.curves),
         "quality": quality.as_json() if quality else None,
         "warnings": warnings,
     }
-    return GeneratorTrainResult(generator, samples_BCHW, thinned(fitted.curves), quality, warnings)
+    return GeneratorTrainResult(generator, samples_BCHW.cpu(), thinned(fitted.curves), quality, warnings)
+
+
+def looks(curves: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """Of the curves what the looks saw, at most MOST_LOOKS of them: every n-th, the last always."""
+    names = [name for name in SEEN if name in curves]
+    stride = -(-len(curves.get("look_step", [])) // MOST_LOOKS) or 1
+    return {name: [round(value, 5) for value in curves[name][::-stride][::-1]] for name in names}
 
 
 def thinned(curves: Mapping[str, list[float]]) -> dict[str, list[float]]:
@@ -259,13 +205,3 @@ def thinned(curves: Mapping[str, list[float]]) -> dict[str, list[float]]:
         stride = -(-len(values) // CURVE_POINTS) or 1
         kept[name] = values[::-stride][::-1]
     return kept
-
-
-def _warnings(losses: Mapping[str, float]) -> list[str]:
-    ratio = losses["holdout_loss"] / max(1e-9, losses["train_loss"]) if losses else 1.0
-    if ratio <= MEMORISING:
-        return []
-    return [
-        f"Loss on held-out images is {ratio:.2f} times the loss on training images: the generator begins to learn its "
-        "pool by heart. Train it shorter or on more images."
-    ]

@@ -228,7 +228,9 @@ def test_a_trained_generator_is_ready_and_loads(factory: Factory, tmp_path: Path
     assert prefix is not None
     with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
         assert {"README.md", "generator.json", "unet/config.json", "samples.png"} <= set(zipped.namelist())
-        assert "Kernel distance" in zipped.read("README.md").decode()
+        card = zipped.read("README.md").decode()
+        assert "Kernel distance" in card
+        assert "while it trained" in card.lower()
     for key in factory.storage.list(prefix):
         path = tmp_path / "loaded" / key.removeprefix(prefix)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@
   let titles = {};
   let metrics = {};
   let dull = [];
+  let looked = [];
   const MAX_POINTS = 3000;
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -25,7 +26,7 @@
       axes: [{ ...axis, size: 30, space: 60 }, { ...axis, size: 52, values: (_, ticks) => ticks.map(short) }],
       series: [
         { label: chart.unit },
-        { label: chart.words, stroke: color(`--series-${chart.index % 5 + 1}`), width: 1.75, points: { show: false }, value: (_, value) => short(value) },
+        { label: chart.words, stroke: color(`--series-${chart.index % 5 + 1}`), width: 1.75, points: { show: looked.includes(chart.metric) }, value: (_, value) => short(value) },
       ],
     };
   }
@@ -70,9 +71,10 @@
     for (const [metric, value] of Object.entries(data.metrics || {})) {
       if (!Number.isFinite(value) || dull.includes(metric)) continue;
       const known = charts.get(`${data.kind} ${metric}`);
+      const place = looked.includes(metric) ? data.metrics.look_step ?? data.done : data.done;
       const words = metrics[metric] || metric.replaceAll("_", " ");
       const title = `${titles[data.kind]}: ${words}`;
-      extend(known || open({ step: data.kind, metric, title, words, unit: data.unit || "steps", offset: 0, last: 0, x: [], y: [] }), data.done, value);
+      extend(known || open({ step: data.kind, metric, title, words, unit: data.unit || "steps", offset: 0, last: 0, x: [], y: [] }), place, value);
     }
   }
 
@@ -80,7 +82,7 @@
     const answer = await fetch(panel.dataset.curves);
     if (!answer.ok) return;
     const found = await answer.json();
-    ({ titles, metrics, dull } = found);
+    ({ titles, metrics, dull, looked } = found);
     found.curves.forEach(open);
     redraw();
     job.addEventListener("jobevent", (event) => {

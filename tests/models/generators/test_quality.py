@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.generators import quality
 from models.generators.fixed_features import fixed_features, kernel_distance
-from models.generators.quality import assess, nearest_distances
+from models.generators.quality import assess, copied_share, nearest_distances, nearest_two
 from models.generators.symmetry import Symmetry, find_symmetry, mirror_images, mirrored
 
 
@@ -47,10 +47,31 @@ def test_a_copy_is_found_even_mirrored() -> None:
     assert nearest_distances(copies_BCHW, train_BCHW, Symmetry(horizontal=False)).min() > 0.1
 
 
+def test_copies_are_told_from_images_that_are_only_near() -> None:
+    train_BCHW = smooth_noise(40, 1)
+    copies_BCHW = train_BCHW[:5].flip(3) + 0.02 * smooth_noise(5, 9)
+    blurred_BCHW = train_BCHW.mean(0, keepdim=True).expand(5, -1, -1, -1)
+    new_BCHW = smooth_noise(10, 2)
+    nearest_B2 = nearest_two(torch.cat([copies_BCHW, blurred_BCHW, new_BCHW]), train_BCHW, Symmetry())
+    assert nearest_B2[5:10, 0].max() < nearest_B2[10:, 0].min()
+    assert copied_share(nearest_B2[:5]) == 1
+    assert copied_share(nearest_B2[5:]) == 0
+
+
+def test_the_second_nearest_is_another_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_BCHW = smooth_noise(20, 1)
+    whole_B2 = nearest_two(train_BCHW[:3], train_BCHW, Symmetry(vertical=True))
+    assert whole_B2[:, 0].max() < 1e-3 < whole_B2[:, 1].min()
+    monkeypatch.setattr(quality, "CHUNK_IMAGES", 7)
+    torch.testing.assert_close(nearest_two(train_BCHW[:3], train_BCHW, Symmetry(vertical=True)), whole_B2)
+    assert nearest_two(train_BCHW[:1], train_BCHW[:1], Symmetry())[0, 1] == torch.inf
+
+
 def test_the_report_puts_samples_beside_real_images() -> None:
     report = assess(smooth_noise(40, 1)[:20], smooth_noise(40, 1), smooth_noise(20, 2), Symmetry())
     assert report.nearest_median < 1e-3 < report.nearest_median_of_real
     assert report.as_json()["samples"] == 20
+    assert (report.copied_share, report.copied_share_of_real) == (1.0, 0.0)
 
 
 def test_a_pool_of_bytes_is_measured_like_its_floats(monkeypatch: pytest.MonkeyPatch) -> None:
