@@ -17,6 +17,8 @@ from service.formats.annotated_images import LabelClass
 from service.formats.shard import ShardSample, read_shard
 from service.tables import Generator
 from workers.context import StepContext
+from workers.device import give_memory_back
+from workers.memory import FreeMemory, free_memory, shortage
 from workers.problems import StepError
 
 Loaded = TypeVar("Loaded")
@@ -93,15 +95,29 @@ def find_generator(context: StepContext) -> Generator | None:
         return generators.get(work, name)
 
 
-def load_generator(context: StepContext) -> FeatureSource | None:
-    """The job's generator or encoder on the device, loaded once for all shards that this process runs in a row, if any."""
+def load_generator(context: StepContext, *, free: FreeMemory = free_memory) -> FeatureSource | None:
+    """The job's generator or encoder on the device, loaded once for all shards that this process runs in a row, if any.
+
+    Raises StepError when it does not fit into the memory that `free` finds, before anything is fetched, or when its
+    directory is not what its family reads.
+    """
     row = find_generator(context)
     if row is None:
         return None
     family, prefix = FAMILIES[row.family], generators.file_key(row, "")
 
     def load() -> FeatureSource:
-        return family.load(fetch_directory(context, prefix, context.scratch / "generator"), context.device)
+        if shortage(row, context.device, free) is not None:
+            _cache.clear()  # what an earlier job left would be dropped after this one: drop it before
+            give_memory_back()
+        if (short := shortage(row, context.device, free)) is not None:
+            raise short
+        folder = fetch_directory(context, prefix, context.scratch / "generator")
+        try:
+            return family.load(folder, context.device)
+        except (ValueError, OSError) as error:
+            hint = "Mend its directory, register it under another name and submit a new job."
+            raise StepError("broken-generator", f"{row.name} cannot be loaded: {error}", hint) from error
 
     return cached(("generator", row.id, prefix, str(context.device)), load)
 
