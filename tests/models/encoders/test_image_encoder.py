@@ -21,6 +21,7 @@ from models.generators.families import FAMILIES, load_source
 from models.heads.fusion import FusionConfig, FusionHead
 from models.heads.fusion_labeller import FusionLabeller
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
+from models.heads.pixel_mlp_training import PixelMLPTrainConfig, fit_pixel_mlps
 from models.labelling import label_encoded
 from tests.models.tiny import STUFF, disc_examples, tiny_encoder, tiny_generator, tiny_transformer
 
@@ -130,6 +131,16 @@ def test_a_head_on_it_labels_real_images_without_a_pass_too_many(mirror: bool, p
     assert len(calls) == passes
     labels_BHW = np.stack([example.label_HW for example in examples])
     assert (batch.labels_BHW == labels_BHW).mean() > 0.8
+
+
+def test_pixel_classifiers_on_it_read_every_image_once() -> None:
+    encoder, examples, calls = tiny_encoder(), disc_examples(2), []
+    config = PixelMLPTrainConfig(members=2, steps=2)
+    fitted = fit_pixel_mlps(encoder, examples, STUFF, config, device=torch.device("cpu"))
+    assert fitted.card["tap_timesteps"] == [0]
+    encoder.network.register_forward_pre_hook(lambda *_: calls.append(1))  # type: ignore[attr-defined]
+    label_encoded(fitted.labeller, np.stack([example.image_HWC for example in examples]), seeds=range(2))
+    assert len(calls) == 1
 
 
 def test_a_head_on_it_says_that_nothing_is_drawn(encoder: ImageEncoder) -> None:
