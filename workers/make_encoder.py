@@ -1,8 +1,8 @@
 """`python -m workers.make_encoder OUT_DIR --network efficientnet_lite0 --size 64x64`: a frozen encoder for the operator's folder.
 
 `efficientnet_lite0` takes its weights from the package of the extra `encoders`; `vision_transformer` takes a local
-`transformers` directory of a ViT, DINOv2 or DINOv3 (`--weights DIR`). The folder that holds OUT_DIR is then named by
-LABEL_FACTORY_BUNDLED_GENERATORS_DIR, and OUT_DIR's name is the generator's.
+`transformers` directory of a ViT, DINOv2 or DINOv3 (`--weights DIR`). The service registers it when it starts with the folder
+that holds it (`label-factory up --generators`, LABEL_FACTORY_BUNDLED_GENERATORS_DIR), under OUT_DIR's name.
 """
 
 import argparse
@@ -32,16 +32,15 @@ def make_encoder(
     else:
         loaded = efficientnet_checkpoint.read_checkpoint(weights or efficientnet_checkpoint.shipped_checkpoint())
         source, licence = efficientnet_checkpoint.SOURCE, efficientnet_checkpoint.LICENCE
-    facts = EncoderFacts(network, (3, *size), input_scale=scale or 1.0, source=source, licence=licence)
-    encoder = ImageEncoder(loaded, facts)
-    encoder.save(out_dir)
+    encoder = ImageEncoder(loaded, EncoderFacts(network, (3, *size), input_scale=scale or 1.0))
+    encoder.save(out_dir, card={"network": network, "source": source, "licence": licence})
     return encoder
 
 
 def _scale(patch: int, size: tuple[int, int]) -> float:
-    """Such that the shorter side has about PATCH_GRID patches and a patch covers 1, 2, 4, ... image pixels."""
+    """Such that the shorter side has PATCH_GRID patches or more and a patch covers 1, 2, 4, ... image pixels."""
     stride = 1
-    while min(size) // (2 * stride) >= PATCH_GRID:
+    while min(size) // (2 * stride) >= PATCH_GRID and not any(side % (2 * stride) for side in size):
         stride *= 2
     return patch / stride
 
@@ -60,7 +59,7 @@ def main() -> None:
     parser.add_argument("--size", type=_size, required=True, metavar="HEIGHTxWIDTH", help="of every image")
     parser.add_argument("--weights", type=Path, help="vision_transformer: a transformers directory")
     parser.add_argument("--input-scale", type=float, help="enlarge images by this before the network")
-    parser.add_argument("--licence", default="", help="of the weights, for the dataset's card")
+    parser.add_argument("--licence", default="", help="of a transformer's weights, for the cards")
     options = parser.parse_args()
     try:
         encoder = make_encoder(

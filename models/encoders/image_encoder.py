@@ -4,7 +4,7 @@ The rival of a generator's features that everybody has at hand: a network traine
 Axes: B batch, C channel, H height, W width. Images are float in [-1, 1], BCHW.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -34,10 +34,6 @@ class EncoderFacts:
     """Taps that `encode` returns; empty: the network's own, as far as they suit the image size."""
     input_scale: float = 1.0
     """Images are enlarged by this before the network, so that small ones fill its grid; taps are finer by as much."""
-    source: str = ""
-    """Where the weights come from."""
-    licence: str = ""
-    """Of the weights."""
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -78,12 +74,13 @@ class ImageEncoder:
             raise ValueError(f"generator.json: network is {facts.network}, expected one of {sorted(NETWORKS)}")
         return cls(NETWORKS[facts.network].load(root / "network"), facts).to(device)
 
-    def save(self, directory: Path | str) -> None:
-        """Writes `generator.json` and the folder `network`."""
+    def save(self, directory: Path | str, *, card: Mapping[str, str] | None = None) -> None:
+        """Writes `generator.json`, with a card for people where there is one, and the folder `network`."""
         root = Path(directory)
         root.mkdir(parents=True, exist_ok=True)
         self.network.save(root / "network")
-        write_facts(root, self.family, {**asdict(self.facts), "tap_names": self._taps})
+        facts = {**asdict(self.facts), "tap_names": self._taps}
+        write_facts(root, self.family, facts if card is None else {**facts, "card": dict(card)})
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the network; results then lie on that device."""

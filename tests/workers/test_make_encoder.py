@@ -32,16 +32,19 @@ def test_an_encoder_is_made_from_the_package(
     encoder = FAMILIES["encoder"].load(tmp_path / "lite")
     assert encoder.image_size == (3, 32, 64)
     said = json.loads((tmp_path / "lite" / "generator.json").read_text())
-    assert (said["network"], said["licence"]) == ("efficientnet_lite0", "Apache-2.0")
+    assert (said["network"], said["card"]["licence"]) == ("efficientnet_lite0", "Apache-2.0")
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
 
 
-def test_an_encoder_is_made_from_a_local_transformer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "stride"), [("64x128", 4), ("66x70", 2), ("30x64", 1)])
+def test_an_encoder_is_made_from_a_local_transformer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, stride: int
+) -> None:
     tiny_transformer().save(tmp_path / "dino")
     arguments = ["--network", "vision_transformer", "--weights", str(tmp_path / "dino")]
-    run(monkeypatch, str(tmp_path / "made"), *arguments, "--size", "64x128")
+    run(monkeypatch, str(tmp_path / "made"), *arguments, "--size", size)
     encoder = FAMILIES["encoder"].load(tmp_path / "made")
-    assert set(encoder.tap_strides.values()) == {4}
+    assert set(encoder.tap_strides.values()) == {stride}
     assert isinstance(encoder.network, VisionTransformer)  # type: ignore[attr-defined]
 
 
