@@ -4,6 +4,7 @@
 the next), measures on the rest of it, and distils on the images of `unlabelled.zip` that are not measured on.
 `--blind` sets the generator's features to zero: what the same head and student reach without a generator.
 `--head-only` ends with the head, where only sources of features are compared; GENERATOR_DIR may be of any family.
+`--head pixel_mlp` or `--head student` label with another kind of head, the latter without the generator.
 `--validation ZIP_FOLDER` measures on another folder's `few.zip`.
 Axes: B batch, C channel, H, W.
 """
@@ -22,7 +23,7 @@ from benchmarks.pack_images import read_few, read_unlabelled
 from models.contracts import ClassSpec, Features, FeatureSource
 from models.examples import Example
 from models.generators.families import load_source
-from models.heads.fusion_training import FusionTrainConfig, fit_fusion
+from models.heads.kinds import HEAD_KINDS, HeadKind
 from models.labelling import Labeller, LabellerPredictor, label_encoded
 from models.metrics.evaluation import Predictor, evaluate
 from models.selection import keep_most_certain, sampling_weights
@@ -75,6 +76,7 @@ def run(
     images_BHWC: np.ndarray,
     seed: int,
     *,
+    kind: HeadKind,
     head_only: bool,
 ) -> None:
     """One seed: three rows, or the first alone."""
@@ -88,7 +90,7 @@ def run(
 
     size = (few[0].label_HW.shape[0], few[0].label_HW.shape[1])
     started = time.process_time()
-    labeller = fit_fusion(source, few, classes, FusionTrainConfig(seed=seed), device=CPU).labeller
+    labeller = kind.fit(source, few, classes, kind.config(seed=seed), device=CPU).labeller
     row("head", LabellerPredictor(labeller), started)
     if head_only:
         return
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--split", type=int, default=0, help="which group of so many labels is trained on")
     parser.add_argument("--images", type=int, default=800, help="unlabelled images to distil on")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--head", choices=sorted(HEAD_KINDS), default="fusion", help="what labels the images")
     parser.add_argument("--blind", action="store_true", help="the generator's features set to zero")
     parser.add_argument("--head-only", action="store_true", help="no student, no baseline")
     args = parser.parse_args()
@@ -128,7 +131,7 @@ def main() -> None:
     print(f"{len(few)} labels, {len(images_BHWC)} unlabelled, measured on {len(held_out)}")
     print("| seed | network | mIoU | IoU | CPU s |\n|---|---|---|---|---|", flush=True)
     for seed in range(args.seeds):
-        run(source, few, held_out, classes, images_BHWC, seed, head_only=args.head_only)
+        run(source, few, held_out, classes, images_BHWC, seed, kind=HEAD_KINDS[args.head], head_only=args.head_only)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,8 @@ class LabelSpec(SpecPart):
     image_pool_id: Reference | None = None
     """Sealed pool of real images; needed for the encoded pool."""
     evaluation_set_id: Reference | None = None
-    """Held-out annotated images; without them the report has the cross-validated score only."""
+    """Held-out annotated images; without them the report has the head's cross-validated score only, for a handful of
+    labels an estimate from quicker fits."""
     pools: Annotated[list[PoolKind], Field(min_length=1, max_length=2)] = ["synthesized"]
     """Where the dataset's images come from: sampled, or real images encoded, or both."""
     num_images: Annotated[int, Field(ge=1, le=10_000_000)] = 2_000

@@ -130,6 +130,7 @@ def report(context: StepContext, wanted: Assessment, rows: list[dict[str, Any]])
         "verdict": reached(wanted.subject, rows[0]) if len(rows) == 1 else verdict(rows, head),
         "num_images": rows[0]["num_images"] if rows else 0,
         "cross_validation": head.get("cross_validation", []),
+        "estimate": head.get("estimate"),
         "steps": cost,
         "device": str(context.device),
     }

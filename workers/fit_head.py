@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from models.heads.estimate import estimate
 from models.heads.kinds import HEAD_KINDS
 from models.labelling import FittedHead
 from service.job_spec import LabelSpec
@@ -11,19 +12,31 @@ from workers.context import Outcome, StepContext
 
 
 def run(context: StepContext) -> Outcome:
-    """Fit, store the head, and keep its card for the report."""
+    """Fit, store the head, and keep its card for the report; where nothing else will measure it, with an estimate."""
     spec = context.label_spec
     few = load_annotated_set(context, spec.annotation_set_id)
-    fitted = HEAD_KINDS[spec.head.kind].fit(
-        load_generator(context),
+    kind, config, generator = HEAD_KINDS[spec.head.kind], head_config(spec), load_generator(context)
+    fitted = kind.fit(
+        generator,
         few.examples,
         few.classes,
-        head_config(spec),
+        config,
         device=context.device,
         progress=context.reporter("fitting the head"),
         stop=context.stop,
         checkpoint_path=context.checkpoint.folder / "head.safetensors",
     )
+    if spec.evaluation_set_id is None and not fitted.card["cross_validation"]:
+        fitted.card["estimate"] = estimate(
+            kind,
+            generator,
+            few.examples,
+            few.classes,
+            config,
+            device=context.device,
+            progress=context.reporter("estimating how good the head is"),
+            stop=context.stop,
+        )
     return _stored(context, fitted)
 
 

@@ -1,31 +1,35 @@
 """Fitting the pixel classifiers to a few annotated images on a frozen generator (DatasetGAN, DDPM-seg; method.md 4.1).
 
-As in the papers: cross-entropy on random pixels, every member its own pixels and its own initial weights. Otherwise
-than there: fresh augmented views, noised anew, instead of the stored features of the images as they are (so nothing is
-stored); features standardised; a budget of steps with a cosine schedule and averaged weights instead of epochs that end
-when a single batch's loss no longer falls; more pixels than 64 in a batch.
+As in the papers: cross-entropy and Adam at 1e-3 on random pixels of the images as they are, whose features are computed
+once; every member has its own pixels and its own initial weights. (Freshly augmented views, as the fusion head has
+them, were tried: without context, changed tones and scales cost these classifiers more than they teach.) Otherwise than
+there: features are kept at their own resolution, of a few copies of each image, mirrored where the labels allow it and
+each with its own noise; they are standardised; the weights decay a little and are averaged; and the budget is a number
+of steps with a cosine schedule, not epochs that end when a single batch's loss no longer falls.
 Axes: B batch, C channel, H, W, K members, P pixels of an image, R rows (pixels of all images).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from models.augmentation import AugmentConfig, resolve
-from models.contracts import ClassSpec, Features, FeatureSource, Progress, Stop
+from models.augmentation import measure_symmetry
+from models.contracts import ClassSpec, Features, FeatureSource, Progress, Stop, Stopped
 from models.distillation import soft_cross_entropy
-from models.examples import Example
+from models.examples import Example, to_float_images
 from models.heads.pixel_mlp import PixelMLPConfig, PixelMLPs, encode_at_all
 from models.heads.pixel_mlp_labeller import PixelMLPLabeller
 from models.labelling import FittedHead
-from models.students.batches import ExampleBatches
+from models.students.batches import one_hot_targets
 from models.training import FitConfig, fit
 
-CALIBRATION_BATCHES = 8
-"""Batches of views whose features give every channel's mean and spread."""
+MAX_BANK_BYTES = 2**30
+"""Features beyond this are kept of one copy of every image only."""
+ENCODED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,30 @@ class PixelMLPTrainConfig:
     """The ensemble's size and budget."""
 
     members: int = 10
-    steps: int = 450
-    """Optimiser steps; every one sees new views."""
+    steps: int = 800
+    """Optimiser steps."""
     tap_timestep: int | None = None
     """The only timestep of the features; None = all of `timesteps`."""
     timesteps: tuple[int, ...] = (50, 150, 250)
     """Timesteps whose features are concatenated."""
-    batch_size: int = 5
-    """Images per step, each with a pass per timestep: about the passes of a step of the fusion head."""
-    pixels: int = 64
-    """Pixels of every image that a member sees in a step."""
-    learning_rate: float = 3e-3
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    copies: int = 8
+    """Copies of every image: each mirrored otherwise where that means the same, and with its own noise."""
+    batch_size: int = 8
+    """Copies per step."""
+    pixels: int = 32
+    """Pixels of every copy that a member sees in a step."""
+    learning_rate: float = 1e-3
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class PixelBank:
+    """All that is ever seen: the features and labels of the copies."""
+
+    features: Features
+    """The generator's maps, all timesteps concatenated, at their own resolution."""
+    target_BCHW: Tensor
+    """Class distributions at the image's resolution; all zero where ignored."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,6 @@ def fit_pixel_mlps(
     checkpoint_path: Path | None = None,
 ) -> FittedHead:
     """Fit all members at once; with a checkpoint path the fit resumes where it was stopped."""
-    augment = resolve(config.augment, examples, num_classes=len(classes))
-    few = ExampleBatches(examples, classes, augment, config.batch_size, device)
     timesteps = config.timesteps if config.tap_timestep is None else (config.tap_timestep,)
     last = generator.num_train_timesteps - 1
     architecture = PixelMLPConfig(
@@ -82,11 +95,11 @@ def fit_pixel_mlps(
         members=config.members,
         tap_timesteps=tuple(dict.fromkeys(min(timestep, last) for timestep in timesteps)),
     )
-    batches = PixelBatches(generator, few, architecture, config.pixels, device)
-    networks = _new_networks(architecture, batches, config.seed, device)
+    bank = encode_bank(generator, examples, classes, architecture.tap_timesteps, config, device=device, stop=stop)
+    networks = _new_networks(architecture, bank, config.seed, device)
     result = fit(
         PixelObjective(networks),
-        batches,
+        PixelBatches(bank, config),
         FitConfig(steps=config.steps, learning_rate=config.learning_rate, ema_decay=0.98, seed=config.seed),
         device=device,
         progress=progress,
@@ -124,40 +137,79 @@ class PixelObjective(nn.Module):
 
 
 class PixelBatches:
-    """Random pixels of fresh views of the examples."""
+    """Random pixels of random copies."""
 
-    def __init__(
-        self,
-        generator: FeatureSource,
-        examples: ExampleBatches,
-        config: PixelMLPConfig,
-        pixels: int,
-        device: torch.device,
-    ) -> None:
-        self.generator, self.examples, self.config = generator, examples, config
-        self.pixels, self.device = pixels, device
+    def __init__(self, bank: PixelBank, config: PixelMLPTrainConfig) -> None:
+        self.bank, self.config = bank, config
 
-    @torch.no_grad()
     def __call__(self, generator: torch.Generator) -> PixelViews:
         """The batch of a step."""
-        image_BCHW, target_BCHW = self.examples(generator)
-        count, _, height, width = image_BCHW.shape
-        seeds = torch.randint(2**31, (count,), generator=generator).tolist()
-        features = encode_at_all(self.generator, image_BCHW, self.config.tap_timesteps, seeds=seeds)
-        shape = (count, self.config.members, self.pixels)
-        x_BKP, y_BKP = (torch.randint(side, shape, generator=generator).to(self.device) for side in (width, height))
+        total, _, height, width = self.bank.target_BCHW.shape
+        device = self.bank.target_BCHW.device
+        count = min(total, self.config.batch_size)
+        copy_B = torch.randperm(total, generator=generator)[:count].to(device)
+        shape = (count, self.config.members, self.config.pixels)
+        x_BKP, y_BKP = (torch.randint(side, shape, generator=generator).to(device) for side in (width, height))
         place_BKP2 = torch.stack([(2 * x_BKP + 1) / width - 1, (2 * y_BKP + 1) / height - 1], dim=-1)
-        image_B11 = torch.arange(count, device=self.device)[:, None, None]
-        target_BKPC = target_BCHW.permute(0, 2, 3, 1)[image_B11, y_BKP, x_BKP]
+        target_BKPC = self.bank.target_BCHW.permute(0, 2, 3, 1)[copy_B[:, None, None], y_BKP, x_BKP]
+        features = {name: map_BCHW[copy_B] for name, map_BCHW in self.bank.features.items()}
         return PixelViews(features, place_BKP2, target_BKPC.transpose(0, 1).flatten(1, 2))
 
 
-def _new_networks(config: PixelMLPConfig, batches: PixelBatches, seed: int, device: torch.device) -> PixelMLPs:
+@torch.no_grad()
+def encode_bank(
+    generator: FeatureSource,
+    examples: Sequence[Example],
+    classes: Sequence[ClassSpec],
+    tap_timesteps: Sequence[int],
+    config: PixelMLPTrainConfig,
+    *,
+    device: torch.device,
+    stop: Stop | None = None,
+) -> PixelBank:
+    """Features of the copies, one pass of the generator per copy and timestep. Raises Stopped between passes."""
+    image_BCHW = to_float_images([example.image_HWC for example in examples])
+    target_BCHW = one_hot_targets(examples, classes)
+    mirrors = _mirrors(examples, len(classes))
+    draw = torch.Generator().manual_seed(config.seed * 7919)
+    chunks: list[Features] = []
+    targets: list[Tensor] = []
+    for copy in range(_num_copies(generator, config.copies, len(mirrors), len(examples), len(tap_timesteps))):
+        axes = mirrors[copy % len(mirrors)]
+        targets.append(target_BCHW.flip(axes).to(device))
+        for seen_BCHW in image_BCHW.flip(axes).to(device).split(ENCODED_AT_ONCE):
+            if stop is not None and stop():
+                raise Stopped
+            seeds = torch.randint(2**31, (len(seen_BCHW),), generator=draw).tolist()
+            chunks.append(encode_at_all(generator, seen_BCHW, tap_timesteps, seeds=seeds))
+    features = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return PixelBank(features, torch.cat(targets))
+
+
+def _mirrors(examples: Sequence[Example], num_classes: int) -> list[tuple[int, ...]]:
+    """Axes to flip, none first: every mirror image that the labels' layout allows."""
+    horizontal, vertical = measure_symmetry(examples, num_classes=num_classes)
+    across: list[tuple[int, ...]] = [(), (3,)] if horizontal else [()]
+    upside_down: list[tuple[int, ...]] = [(), (2,)] if vertical else [()]
+    return [rows + columns for rows, columns in product(upside_down, across)]
+
+
+def _num_copies(generator: FeatureSource, wanted: int, num_mirrors: int, num_examples: int, num_timesteps: int) -> int:
+    """As many as are wanted, differ, and fit into memory; at least one."""
+    _, height, width = generator.image_size
+    numbers = sum(
+        channels * (height // generator.tap_strides[name]) * (width // generator.tap_strides[name])
+        for name, channels in generator.tap_channels.items()
+    )
+    fitting = MAX_BANK_BYTES // max(1, 4 * numbers * num_timesteps * num_examples)
+    different = wanted if generator.num_train_timesteps > 1 else num_mirrors
+    return max(1, min(wanted, different, fitting))
+
+
+def _new_networks(config: PixelMLPConfig, bank: PixelBank, seed: int, device: torch.device) -> PixelMLPs:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = PixelMLPs(config)
     networks.to(device)
-    draw = torch.Generator().manual_seed(seed * 7919)
-    seen = [batches(draw).features for _ in range(CALIBRATION_BATCHES)]
-    networks.calibrate({name: torch.cat([features[name] for features in seen]) for name in seen[0]})
+    networks.calibrate(bank.features)
     return networks

@@ -50,6 +50,19 @@ def disc_examples(count: int, *, seed: int = 0, size: int = 32) -> list[Example]
     return examples
 
 
+def rare_examples(count: int) -> list[Example]:
+    """One small bright patch per image: one pixel in eighty is of class 1."""
+    examples = []
+    for seed in range(count):
+        draw = np.random.default_rng(seed)
+        label = np.zeros((32, 32), np.uint8)
+        y, x = draw.integers(2, 26, 2)
+        label[y : y + 4, x : x + 3] = 1
+        image = np.where(label[..., None] == 1, 220, 60) + draw.normal(0, 8, (32, 32, 3))
+        examples.append(Example(image.clip(0, 255).astype(np.uint8), label))
+    return examples
+
+
 def soft_dataset(examples: list[Example]) -> list[tuple[np.ndarray, np.ndarray]]:
     """The examples with labels that are 80 % sure."""
     return [

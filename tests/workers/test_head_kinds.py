@@ -64,6 +64,7 @@ def test_a_job_of_another_kind_ends_like_any_other(factory: Factory, generators:
         shard = datasets.get_shard(work, dataset.id, 0)
         samples = list(read_shard(io.BytesIO(b"".join(work.storage.get_stream(shard.key)))))
     assert (card["kind"], card["members"]) == (kind, 2)
+    assert "estimate" not in card  # there are held-out images: nothing is fitted twice
     assert [row["name"] for row in report["rows"]] == ["student", "head", "baseline"]
     assert report["rows"][1]["title"] != "Head on the generator"
     assert len(samples) == 5

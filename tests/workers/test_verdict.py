@@ -18,6 +18,14 @@ def test_the_student_is_told_plainly(student: float, baseline: float, words: str
 def test_without_held_out_images_only_the_head_is_known() -> None:
     assert "0.420" in verdict([], {"cross_validation": [{"miou": 0.3}, {"miou": 0.42}]})
     assert "Nothing was held out" in verdict([], {})
+    assert "Nothing was held out" in verdict([], {"cross_validation": [], "estimate": None})
+
+
+def test_an_estimate_says_what_it_was_made_from() -> None:
+    estimate = {"miou": 0.4567, "folds": [0.4, 0.5], "num_folds": 2, "steps_share": 0.18}
+    words = verdict([], {"cross_validation": [], "estimate": estimate})
+    assert "0.46" in words
+    assert "half of the labels with 18% of the steps" in words
 
 
 def test_what_is_measured_alone_is_told_without_a_winner() -> None:

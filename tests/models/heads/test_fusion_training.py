@@ -11,7 +11,7 @@ from models.heads.fusion_labeller import FusionLabeller
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
 from models.labelling import FittedHead, LabellerPredictor
 from models.metrics.evaluation import evaluate
-from tests.models.tiny import STUFF, disc_examples, tiny_generator
+from tests.models.tiny import STUFF, disc_examples, rare_examples, tiny_generator
 
 CPU = torch.device("cpu")
 
@@ -25,6 +25,13 @@ def test_a_head_learns_discs_even_from_an_untrained_generator() -> None:
     assert result.miou > 0.7
     assert fitted.card["tap_timesteps"] == [20]
     assert fitted.card["cross_validation"] == []
+
+
+def test_a_rare_class_of_a_few_pixels_does_not_vanish() -> None:
+    config = FusionTrainConfig(members=2, width=16, steps=60, batch_size=8, tap_timestep=0)
+    fitted = fit_fusion(tiny_generator(), rare_examples(4), STUFF, config, device=CPU)
+    result = evaluate(LabellerPredictor(fitted.labeller), rare_examples(4), STUFF)
+    assert (result.per_class_iou["disc"] or 0.0) > 0.3
 
 
 def test_cross_validation_tries_every_timestep() -> None:

@@ -1,24 +1,25 @@
 """Fitting the pixel classifiers, and what they answer as a labeller."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from models.augmentation import AugmentConfig, resolve
 from models.contracts import NotOffered, Stopped
 from models.examples import Example
-from models.heads.pixel_mlp import PixelMLPConfig
+from models.heads import pixel_mlp_training
 from models.heads.pixel_mlp_labeller import PixelMLPLabeller
-from models.heads.pixel_mlp_training import PixelBatches, PixelMLPTrainConfig, fit_pixel_mlps
+from models.heads.pixel_mlp_training import PixelBank, PixelBatches, PixelMLPTrainConfig, encode_bank, fit_pixel_mlps
 from models.labelling import FittedHead, LabellerPredictor, label_synthesized
 from models.metrics.evaluation import evaluate
-from models.students.batches import ExampleBatches
-from tests.models.tiny import STUFF, disc_examples, tiny_encoder, tiny_generator
+from tests.models.tiny import STUFF, disc_examples, rare_examples, tiny_encoder, tiny_generator
 
 CPU = torch.device("cpu")
-CONFIG = PixelMLPTrainConfig(members=2, steps=6, timesteps=(10, 50), batch_size=2, pixels=16)
+CONFIG = PixelMLPTrainConfig(members=2, steps=6, timesteps=(10, 50), copies=2, batch_size=2, pixels=16)
 
 
 def weights(fitted: FittedHead) -> dict[str, torch.Tensor]:
@@ -39,18 +40,11 @@ def test_they_learn_discs_even_from_an_untrained_generator() -> None:
 
 def test_a_rare_class_of_a_few_pixels_is_found() -> None:
     """One pixel in a hundred: a classifier that answers the common class everywhere would be right on 99 % of them."""
-    examples = []
-    for seed in range(4):
-        draw = np.random.default_rng(seed)
-        label = np.zeros((32, 32), np.uint8)
-        y, x = draw.integers(2, 26, 2)
-        label[y : y + 4, x : x + 3] = 1
-        image = np.where(label[..., None] == 1, 220, 60) + draw.normal(0, 8, (32, 32, 3))
-        examples.append(Example(image.clip(0, 255).astype(np.uint8), label))
-    config = PixelMLPTrainConfig(members=2, steps=80, timesteps=(0,), pixels=64)
+    examples = rare_examples(4)
+    config = PixelMLPTrainConfig(members=2, steps=300, timesteps=(0,), pixels=64)
     fitted = fit_pixel_mlps(tiny_generator(), examples, STUFF, config, device=CPU)
     result = evaluate(LabellerPredictor(fitted.labeller), examples, STUFF)
-    assert (result.per_class_iou["disc"] or 0.0) > 0.15
+    assert (result.per_class_iou["disc"] or 0.0) > 0.3
 
 
 def test_a_stopped_fit_goes_on_to_the_same_networks(tmp_path: Path) -> None:
@@ -66,20 +60,53 @@ def test_a_stopped_fit_goes_on_to_the_same_networks(tmp_path: Path) -> None:
         torch.testing.assert_close(weights(resumed)[name], value)
 
 
+def bank_of(examples: list[Example], **changes: Any) -> PixelBank:
+    config = replace(CONFIG, **changes)
+    return encode_bank(tiny_generator(), examples, STUFF, (10, 50), config, device=CPU)
+
+
 def test_members_see_pixels_of_their_own_with_the_labels_they_have_there() -> None:
-    generator, examples = tiny_generator(), disc_examples(3)
-    plain = resolve(AugmentConfig(), examples, num_classes=2)
-    config = PixelMLPConfig(generator.tap_channels, tuple(STUFF), members=2, tap_timesteps=(20,))
-    batches = PixelBatches(generator, ExampleBatches(examples, STUFF, plain, 3, CPU), config, 8, CPU)
-    views = batches(torch.Generator().manual_seed(0))
-    assert views.place_BKP2.shape == (3, 2, 8, 2)
-    assert views.target_KRC.shape == (2, 3 * 8, 2)
+    bank = bank_of(disc_examples(3), copies=1)
+    views = PixelBatches(bank, replace(CONFIG, batch_size=8))(torch.Generator().manual_seed(0))
+    assert views.place_BKP2.shape == (3, 2, 16, 2)
+    assert views.target_KRC.shape == (2, 3 * 16, 2)
     assert not torch.equal(views.place_BKP2[:, 0], views.place_BKP2[:, 1])
-    image_BCHW, target_BCHW = batches.examples(torch.Generator().manual_seed(0))
-    del image_BCHW
-    looked_up = torch.nn.functional.grid_sample(target_BCHW, views.place_BKP2, mode="nearest", align_corners=False)
-    expected_KRC = looked_up.permute(2, 0, 3, 1).flatten(1, 2)
-    assert torch.allclose(views.target_KRC, expected_KRC)
+    copy_B = torch.randperm(3, generator=torch.Generator().manual_seed(0))
+    looked_up_BCKP = functional.grid_sample(
+        bank.target_BCHW[copy_B], views.place_BKP2, mode="nearest", align_corners=False
+    )
+    assert torch.allclose(views.target_KRC, looked_up_BCKP.permute(2, 0, 3, 1).flatten(1, 2))
+    name = next(iter(bank.features))
+    assert torch.equal(views.features[name], bank.features[name][copy_B])
+
+
+def one_sided(count: int) -> list[Example]:
+    """A bright left half: left and right differ, above and below do not."""
+    label = np.zeros((32, 32), np.uint8)
+    label[:, :16] = 1
+    return [Example(np.where(label[..., None] == 1, np.uint8(200), np.uint8(60)).repeat(3, 2), label)] * count
+
+
+def test_copies_are_mirrored_only_where_that_means_the_same() -> None:
+    bank = bank_of(one_sided(2), copies=4)
+    assert len(bank.target_BCHW) == 8
+    assert (bank.target_BCHW[:, 1, :, :16] == 1).all()
+    both = bank_of(disc_examples(6), copies=4).target_BCHW.unflatten(0, (4, 6))
+    assert any(not torch.equal(both[0], both[copy]) for copy in (1, 2, 3))
+
+
+def test_every_copy_has_its_own_noise() -> None:
+    first_BCHW, second_BCHW = next(iter(bank_of(one_sided(2), copies=4).features.values())).split(4)
+    assert not torch.allclose(first_BCHW[:2], second_BCHW[:2])
+
+
+def test_what_does_not_fit_into_memory_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = bank_of(disc_examples(3), copies=1)
+    num_bytes = sum(map_BCHW.numel() * 4 for map_BCHW in one.features.values())
+    monkeypatch.setattr(pixel_mlp_training, "MAX_BANK_BYTES", 2 * num_bytes)
+    assert len(bank_of(disc_examples(3), copies=8).target_BCHW) == 6
+    monkeypatch.setattr(pixel_mlp_training, "MAX_BANK_BYTES", 1)
+    assert len(bank_of(disc_examples(3), copies=8).target_BCHW) == 3
 
 
 def test_sampled_images_are_noised_again_and_read_like_real_ones() -> None:

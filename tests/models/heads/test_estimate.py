@@ -1,0 +1,45 @@
+"""The estimate without held-out images: honest about what it saw, and cheap."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.heads.estimate import estimate
+from models.heads.fusion_training import FusionTrainConfig
+from models.heads.kinds import HEAD_KINDS
+from models.heads.self_training import SelfTrainConfig
+from models.labelling import FittedHead
+from tests.models.tiny import STUFF, disc_examples, tiny_generator
+
+CPU = torch.device("cpu")
+QUICK = SelfTrainConfig(architecture="segformer_nano", members=1, steps=200, batch_size=8)
+
+
+def test_it_is_measured_on_what_was_not_fitted_with_fewer_steps() -> None:
+    seen: list[tuple[int, int]] = []
+    kind = HEAD_KINDS["student"]
+
+    def watched(generator: Any, examples: Any, classes: Any, config: SelfTrainConfig, **options: Any) -> FittedHead:
+        seen.append((len(examples), config.steps))
+        return kind.fit(generator, examples, classes, config, **options)
+
+    found = estimate(replace(kind, fit=watched), None, disc_examples(5), STUFF, QUICK, device=CPU)
+    assert found is not None
+    assert sorted(seen) == [(2, 36), (3, 36)]
+    assert found["miou"] == pytest.approx(np.mean(found["folds"]))
+    assert found["miou"] > 0.6
+    assert 2 * found["steps_share"] <= 0.4
+
+
+def test_heads_on_a_generator_are_estimated_too() -> None:
+    config = FusionTrainConfig(members=1, width=16, steps=3, batch_size=2, tap_timestep=20)
+    found = estimate(HEAD_KINDS["fusion"], tiny_generator(), disc_examples(2), STUFF, config, device=CPU)
+    assert found is not None
+    assert 0 <= found["miou"] <= 1
+
+
+def test_one_example_says_nothing() -> None:
+    assert estimate(HEAD_KINDS["student"], None, disc_examples(1), STUFF, QUICK, device=CPU) is None
