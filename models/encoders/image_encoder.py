@@ -5,7 +5,7 @@ Axes: B batch, C channel, H height, W width. Images are float in [-1, 1], BCHW.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -35,13 +35,6 @@ class EncoderFacts:
     input_scale: float = 1.0
     """Images are enlarged by this before the network, so that small ones fill its grid; taps are finer by as much."""
 
-    @classmethod
-    def read(cls, directory: Path) -> Self:
-        """From `generator.json`; a key that is not known is refused."""
-        said = read_facts(directory, frozenset(field.name for field in fields(cls)))
-        channels, height, width = (int(side) for side in said["image_size"])
-        return cls(**{**said, "image_size": (channels, height, width), "tap_names": tuple(said.get("tap_names", ()))})
-
     def __post_init__(self) -> None:
         if self.input_scale <= 0:
             raise ValueError(f"input_scale must be more than 0, got {self.input_scale}")
@@ -69,7 +62,7 @@ class ImageEncoder:
         sizes, taps and networks that do not go together.
         """
         root = check_files(Path(directory))
-        facts = EncoderFacts.read(root)
+        facts = read_facts(root, EncoderFacts)
         if facts.network not in NETWORKS:
             raise ValueError(f"generator.json: network is {facts.network}, expected one of {sorted(NETWORKS)}")
         return cls(NETWORKS[facts.network].load(root / "network"), facts).to(device)

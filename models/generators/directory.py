@@ -1,14 +1,21 @@
 """Which directories may be loaded as a generator: local, safetensors only, nothing that runs or unpickles."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 REFUSED_SUFFIXES = frozenset(
     {".py", ".pyc", ".so", ".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".h5", ".msgpack"}
 )
 FACTS_FILE = "generator.json"
+Facts = TypeVar("Facts", bound="DataclassInstance")
 
 PartClasses = Mapping[str, frozenset[str]]
 """Part of a diffusers directory -> the classes it may be of, each as `library.Class`."""
@@ -60,16 +67,26 @@ def check_directory(directory: Path, parts: PartClasses) -> dict[str, Any]:
     return index
 
 
-def read_facts(directory: Path, known: frozenset[str]) -> dict[str, Any]:
-    """`generator.json` without `family` and without `card`, which is for people.
+def read_facts(directory: Path, facts_class: type[Facts], **defaults: Any) -> Facts:
+    """`generator.json` as a family's facts; `family`, and `card`, which is for people, are left aside.
 
-    Raises FileNotFoundError when it is missing, ValueError for a key that is not known: a misspelt one would be ignored.
+    Raises FileNotFoundError when it is missing, ValueError for values of the wrong kind and for unknown keys: a misspelt
+    one would be ignored.
     """
     said: dict[str, Any] = json.loads((directory / FACTS_FILE).read_text())
-    facts = {key: value for key, value in said.items() if key not in ("family", "card")}
-    if unknown := sorted(set(facts) - known):
-        raise ValueError(f"{FACTS_FILE}: {unknown} are not known, only {sorted(known)}; notes belong in card")
-    return facts
+    said = {key: value for key, value in said.items() if key not in ("family", "card")}
+    known = sorted(field.name for field in fields(facts_class))
+    if unknown := sorted(set(said) - set(known)):
+        raise ValueError(f"{FACTS_FILE}: {unknown} are not known, only {known}; notes belong in card")
+    try:
+        return TypeAdapter(facts_class).validate_json(json.dumps({**defaults, **said}), strict=True)
+    except ValidationError as error:
+        faults = "; ".join(f"{_place(fault['loc'])}{fault['msg']}" for fault in error.errors())
+        raise ValueError(f"{FACTS_FILE}: {faults}") from None
+
+
+def _place(parts: Sequence[int | str]) -> str:
+    return f"{'.'.join(str(part) for part in parts)}: " if parts else ""
 
 
 def write_facts(directory: Path, family: str, facts: Mapping[str, Any]) -> None:

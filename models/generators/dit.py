@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel
 from torch import Tensor
 
-from models.generators.directory import SCHEDULERS, check_directory, write_facts
+from models.generators.directory import SCHEDULERS, check_directory, read_facts, write_facts
 from models.generators.latents import LatentCodec, LatentFacts, LatentGenerator
 from models.generators.parts import load_latent_scheduler, load_network, save_parts
 from models.generators.taps import block_taps
@@ -42,7 +42,7 @@ class ClassFacts(LatentFacts):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.class_labels is not None and not self.class_labels:
-            raise ValueError("generator.json: class_labels must name at least one class, or be left out")
+            raise ValueError("class_labels must name at least one class, or be left out")
 
 
 class DiTGenerator(LatentGenerator):
@@ -80,7 +80,7 @@ class DiTGenerator(LatentGenerator):
             "vae": load_network(root, "vae", AutoencoderKL),
             "scheduler": load_latent_scheduler(root),
         }
-        facts = ClassFacts.read(root, default_blocks(parts["transformer"].config.num_layers))
+        facts = read_facts(root, ClassFacts, tap_names=default_blocks(parts["transformer"].config.num_layers))
         return cls(parts, facts).to(device)
 
     def save(self, directory: Path | str) -> None:

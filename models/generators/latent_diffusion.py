@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from models.generators.directory import SCHEDULERS, check_directory, write_facts
+from models.generators.directory import SCHEDULERS, check_directory, read_facts, write_facts
 from models.generators.latents import LatentCodec, LatentFacts, LatentGenerator
 from models.generators.parts import load_latent_scheduler, load_network, load_tokenizer, save_parts
 from models.generators.prompts import PromptStates, read_prompts
@@ -50,7 +50,7 @@ class PromptFacts(LatentFacts):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.prompts is not None and not self.prompts:
-            raise ValueError("generator.json: prompts must name at least one prompt, or be left out")
+            raise ValueError("prompts must name at least one prompt, or be left out")
 
 
 class LatentDiffusionGenerator(LatentGenerator):
@@ -89,7 +89,7 @@ class LatentDiffusionGenerator(LatentGenerator):
             check_directory(root, SECOND_ENCODER)
             parts["text_encoder_2"] = load_network(root, "text_encoder_2", CLIPTextModelWithProjection)
             parts["tokenizer_2"] = load_tokenizer(root, "tokenizer_2", CLIPTokenizer)
-        facts = PromptFacts.read(root, default_decoder_taps(parts["unet"]))
+        facts = read_facts(root, PromptFacts, tap_names=default_decoder_taps(parts["unet"]))
         zeros_say_nothing = bool(index.get("force_zeros_for_empty_prompt", True))
         return cls(parts, facts, zeros_say_nothing=zeros_say_nothing).to(device)
 

@@ -7,16 +7,13 @@ Guidance: Ho & Salimans 2022, "Classifier-free diffusion guidance", equation 6 a
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 
 from models.generators.diffusion import DiffusionFacts, DiffusionGenerator, drawn_noise
-from models.generators.directory import read_facts
 from models.generators.taps import Tap
 
 CHOICE_STREAM = 0x5DEECE66D
@@ -32,15 +29,7 @@ class LatentFacts(DiffusionFacts):
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance_scale <= 100:
-            raise ValueError(f"generator.json: guidance_scale must be in [0, 100], got {self.guidance_scale}")
-
-    @classmethod
-    def read(cls, directory: Path, default_taps: Sequence[str]) -> Self:
-        """`generator.json` of a directory. Raises FileNotFoundError, ValueError for what is not known."""
-        said = read_facts(directory, frozenset(field.name for field in fields(cls)))
-        said = {"tap_names": default_taps, **said}
-        listed = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
-        return cls(**{**said, **listed})
+            raise ValueError(f"guidance_scale must be in [0, 100], got {self.guidance_scale}")
 
 
 class LatentCodec:

@@ -6,7 +6,7 @@ from the weights. Everything of an image follows from its seed: z and the noise 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +36,10 @@ class StyleFacts:
     """How far w may lie from its mean: 1 all the way, 0 always the mean image."""
     training: dict[str, Any] = field(default_factory=dict)
     """What is known of its making."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.truncation <= 1:
+            raise ValueError(f"truncation must be in [0, 1], got {self.truncation}")
 
 
 class StyleGAN2Generator:
@@ -82,10 +86,8 @@ class StyleGAN2Generator:
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"{WEIGHTS_FILE} holds another network than a StyleGAN2 with skips: {error}") from None
-        said = read_facts(root, frozenset(item.name for item in fields(StyleFacts)))
-        said = {"tap_names": list(synthesis_taps(network)), **said}
-        listed = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
-        return cls(network, StyleFacts(**{**said, **listed})).to(device)
+        facts = read_facts(root, StyleFacts, tap_names=list(synthesis_taps(network)))
+        return cls(network, facts).to(device)
 
     def save(self, directory: Path | str) -> None:
         """Writes float16 safetensors and `generator.json`."""

@@ -6,7 +6,6 @@ of the height and width (the cheapest way to a 64x64 generator on a processor; n
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from models.contracts import Features
 from models.generators.diffusion import DiffusionFacts, DiffusionGenerator, drawn_noise
-from models.generators.directory import check_directory
+from models.generators.directory import FACTS_FILE, check_directory, read_facts, write_facts
 from models.generators.network import NetworkConfig, build_unet
 from models.generators.taps import decoder_taps, default_decoder_taps
 
@@ -75,7 +74,8 @@ class UNetDiffusionGenerator(DiffusionGenerator):
     def load(cls, directory: Path | str, device: torch.device | str = "cpu") -> Self:
         """Reads a local diffusers directory; one without `generator.json` is taken as a plain pixel pipeline.
 
-        Raises UnsafeDirectory for code, pickles or links that leave it; OSError for missing files.
+        Raises UnsafeDirectory for code, pickles or links that leave it; OSError for missing files; ValueError for a card
+        that does not fit.
         """
         root = Path(directory)
         check_directory(root, PARTS)
@@ -87,7 +87,11 @@ class UNetDiffusionGenerator(DiffusionGenerator):
             torch_dtype=torch.float32,
         )
         scheduler = DDIMScheduler.from_pretrained(root / "scheduler", local_files_only=True)
-        return cls(unet, scheduler, read_facts(root, unet)).to(device)
+        if (root / FACTS_FILE).exists():
+            facts = read_facts(root, GeneratorFacts, tap_names=default_decoder_taps(unet))
+        else:
+            facts = plain_facts(unet)
+        return cls(unet, scheduler, facts).to(device)
 
     def save(self, directory: Path | str) -> None:
         """Writes a diffusers directory with float16 safetensors, and `generator.json`."""
@@ -95,7 +99,7 @@ class UNetDiffusionGenerator(DiffusionGenerator):
         root.mkdir(parents=True, exist_ok=True)
         half = copy.deepcopy(self.unet).half()
         DDIMPipeline(half, self.scheduler).save_pretrained(root, safe_serialization=True)
-        (root / "generator.json").write_text(json.dumps({"family": self.family, **asdict(self.facts)}, indent=1) + "\n")
+        write_facts(root, self.family, asdict(self.facts))
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the network; results then lie on that device."""
@@ -134,20 +138,9 @@ class UNetDiffusionGenerator(DiffusionGenerator):
         return super()._features({**recorded, CLEAN_TAP: self.to_image(clean_BCHW)}, clean_BCHW)
 
 
-def read_facts(root: Path, unet: UNet2DModel) -> GeneratorFacts:
-    """`generator.json` of a directory, or what a plain pixel pipeline implies."""
-    path = root / "generator.json"
-    if not path.exists():
-        size = unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        names = tuple(default_decoder_taps(unet))
-        return GeneratorFacts(patch_size=1, image_size=(unet.config.in_channels, height, width), tap_names=names)
-    said = json.loads(path.read_text())
-    channels, height, width = said["image_size"]
-    return GeneratorFacts(
-        patch_size=int(said["patch_size"]),
-        image_size=(int(channels), int(height), int(width)),
-        tap_names=tuple(said["tap_names"]),
-        tap_timestep=int(said["tap_timestep"]),
-        training=dict(said.get("training", {})),
-    )
+def plain_facts(unet: UNet2DModel) -> GeneratorFacts:
+    """What a plain pixel pipeline implies."""
+    size = unet.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    names = tuple(default_decoder_taps(unet))
+    return GeneratorFacts(patch_size=1, image_size=(unet.config.in_channels, height, width), tap_names=names)

@@ -139,6 +139,8 @@ def test_encoding_and_decoding_are_inverse_in_scale() -> None:
         ({"prompts": []}, "at least one prompt"),
         ({"promt": "a cell"}, r"\['promt'\] are not known"),
         ({"guidance_scale": -1.0}, "guidance_scale must be"),
+        ({"guidance_scale": "7"}, "guidance_scale: Input should be a valid number"),
+        ({"prompts": "a cell"}, "prompts: Input should be a valid array"),
         ({"prompt": "a word " * 20}, "the text encoder reads 16"),
         ({"tap_names": ["up7.0"]}, "unknown taps"),
     ],

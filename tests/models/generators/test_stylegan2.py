@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +121,10 @@ def test_weights_of_another_network_are_named(
         StyleGAN2Generator.load(directory)
 
 
-def test_a_card_of_another_size_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"the weights make \[3, 32, 32\]"):
-        StyleGAN2Generator.load(tiny_families.stylegan2(tmp_path, image_size=[3, 64, 64]))
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [({"image_size": [3, 64, 64]}, r"the weights make \[3, 32, 32\]"), ({"truncation": 1.5}, "truncation must be")],
+)
+def test_a_card_that_does_not_fit_is_named(tmp_path: Path, facts: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        StyleGAN2Generator.load(tiny_families.stylegan2(tmp_path, **facts))

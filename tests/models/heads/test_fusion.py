@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from models.heads.fusion import FusionConfig, FusionHead
@@ -25,3 +26,20 @@ def test_saved_heads_answer_alike_and_members_differ(tmp_path: Path) -> None:
     assert logits.shape == (3, 2, 3, 32, 32)
     assert not torch.allclose(logits[0], logits[1])
     assert loaded.config == config
+
+
+@pytest.mark.parametrize("strides", [(64, 32, 16, 8), (12, 12), (24, 6, 3), (16, 1), (128,)])
+def test_maps_of_any_stride_end_at_the_images_size(strides: tuple[int, ...]) -> None:
+    height, width = max(strides), 2 * max(strides)
+    names = [f"map{index}" for index in range(len(strides))]
+    config = FusionConfig(dict.fromkeys(names, 4), dict(zip(names, strides, strict=True)), tuple(THINGS), width=8)
+    features = {
+        name: torch.randn(2, 4, height // stride, width // stride) for name, stride in config.tap_strides.items()
+    }
+    image_BCHW = torch.zeros(2, 3, height, width)
+    head = FusionHead(config).eval()
+    head.calibrate(features)
+    logits_KBCHW = head(features, image_BCHW)
+    assert logits_KBCHW.shape == (4, 2, 3, height, width)
+    for name, map_BCHW in features.items():
+        assert not torch.allclose(head({**features, name: map_BCHW + 1.0}, image_BCHW), logits_KBCHW)
