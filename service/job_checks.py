@@ -9,6 +9,7 @@ from service.errors import Invalid, fault
 from service.generator_families import label_faults
 from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
 from service.lookup import find
+from service.student_weights import weights_faults
 from service.tables import AnnotationSet, Generator, ImagePool
 from service.unit_of_work import Work
 
@@ -77,6 +78,7 @@ def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
     _held_out(work, faults, spec.evaluation_set_id, few, size)
     if spec.image_pool_id is not None:
         _pool(work, faults, spec.image_pool_id, size)
+    faults.found += weights_faults(work.settings, spec.student.architecture, spec.student.weights)
     if "synthesized" in spec.pools and spec.num_images > work.settings.max_job_images:
         faults.add("num_images", f"At most {work.settings.max_job_images} images are synthesized by one job here.")
     faults.raise_if_any()
@@ -102,6 +104,7 @@ def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
     few = _few(work, faults, spec.annotation_set_id, None)
     size = None if few is None else _size_of_set(few)
     _held_out(work, faults, spec.evaluation_set_id, few, size)
+    faults.found += weights_faults(work.settings, spec.student.architecture, spec.student.weights)
     faults.raise_if_any()
     assert few is not None
     return CheckedSpec(spec, f"train on {few.name} alone"[:MAX_NAME])

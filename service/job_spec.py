@@ -90,6 +90,9 @@ class StudentSpec(SpecPart):
     """A transformers architecture, built from its configuration: family by family, each from small to large."""
     first_stride: Literal[1, 2, 4] | None = None
     """Pixels per feature pixel after the first stage; finer keeps thin structures and costs time. Empty: by image size."""
+    weights: Slug | None = None
+    """Name of a folder of weights that the operator offers, which the backbone starts from; it brings its own first
+    stride. Empty: everything starts afresh. The few-label baseline starts from the same."""
     mode: Literal["label", "feature", "mix"] = "label"
     """What is distilled: the head's soft labels into the student's logits, the generator's features into its backbone
     (followed by a fine-tune on the few annotated images), or both together."""
@@ -132,6 +135,8 @@ class StudentSpec(SpecPart):
 
     @model_validator(mode="after")
     def _check_stride(self) -> Self:
+        if self.weights is not None and self.first_stride is not None:
+            raise ValueError("weights bring the first stride they were trained with: leave out first_stride")
         if self.architecture in QUARTER_RESOLUTION and self.first_stride not in (None, 4):
             raise ValueError(f"the first stage of {self.architecture} has stride 4 and no other")
         return self

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     """Folder for uploads and worker files in flight; empty means `scratch` in the data folder."""
     bundled_generators_dir: Path | None = None
     """Folder whose sub-folders are generators that the operator offers; registered at start."""
+    weights_dir: Path | None = None
+    """Folder whose sub-folders are backbones that students may start from (`student.weights`); the same files for the API
+    and every worker, read where they are."""
     min_free_bytes: Annotated[int, Field(ge=0, le=2**50)] = 256 * 2**20
     """Uploads and steps are refused while a local folder has less free space than this."""
 

@@ -9,6 +9,7 @@ from service.job_spec import LabelSpec, TrainStudentSpec
 from service.tables import Student
 from workers.artifacts import step_output
 from workers.context import StepContext
+from workers.problems import StepError
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,26 @@ def assessment(context: StepContext) -> Assessment:
 
 
 def _of_label(context: StepContext, spec: LabelSpec) -> Assessment:
-    measured = spec.evaluation_set_id is not None
+    student = _own_student(context)
     return Assessment(
         spec.evaluation_set_id,
         "The student",
-        student=_own_student(context),
-        baseline_key=step_output(context, "train_baseline")["baseline_key"] if measured else None,
+        student=student,
+        baseline_key=None if spec.evaluation_set_id is None else _baseline_key(context, student),
         head_card=step_output(context, "fit_head")["card"],
     )
+
+
+def _baseline_key(context: StepContext, student: Student) -> str:
+    """The baseline of this job. Raises StepError when it started from other weights than the student."""
+    baseline = step_output(context, "train_baseline")
+    if baseline["training"].get("weights") != student.card["recipe"].get("weights"):
+        raise StepError(
+            "weights-changed",
+            "The files of the weights changed between student and baseline, so they cannot be compared.",
+            "Give new weights a new name, and submit the job again.",
+        )
+    return str(baseline["baseline_key"])
 
 
 def _of_train_student(context: StepContext, spec: TrainStudentSpec) -> Assessment:

@@ -12,7 +12,7 @@ from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.problems import StepError
 from workers.student_files import finish_student
-from workers.student_task import StudentTask, new_student, student_task, with_batch_size
+from workers.student_task import StudentTask, new_student, origin, student_task, with_batch_size
 from workers.training_data import TrainingData, load_training_data
 
 SUMMARY = "A semantic segmentation network distilled from a few annotated images by Label Factory."
@@ -47,7 +47,7 @@ def _train(
         stop=context.stop,
         checkpoint_path=context.checkpoint.folder / "student",
     )
-    return student, {**training, "batch_size": config.batch_size}
+    return student, {**training, "batch_size": config.batch_size, **origin(task)}
 
 
 def feature_teacher(context: StepContext, task: StudentTask, data: TrainingData) -> FeatureTeacher | None:

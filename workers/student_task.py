@@ -1,14 +1,19 @@
 """What the training of a student needs, whichever kind of job asks for it."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
+from models.generators.directory import UnsafeDirectory
 from models.students.build import build_student
 from models.students.training import StudentTrainConfig
+from models.students.weights import UnfitWeights
 from service.job_spec import LabelSpec, StudentSpec, TrainStudentSpec
 from workers.artifacts import AnnotatedSet
 from workers.context import StepContext
+from workers.problems import StepError
+from workers.starting_weights import StartingWeights, starting_weights
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,13 @@ class StudentTask:
     """Network and budget."""
     seed: int
     """Seed of weights, batches and augmentation."""
+    weights: StartingWeights | None = None
+    """What the backbone starts from, student's and baseline's alike; None: afresh."""
 
     @property
     def config(self) -> StudentTrainConfig:
         """What the user pinned; the rest is the models' own. Student and baseline share it."""
-        pinned = self.student.model_dump(exclude={"architecture", "first_stride"}, exclude_none=True)
+        pinned = self.student.model_dump(exclude={"architecture", "first_stride", "weights"}, exclude_none=True)
         return StudentTrainConfig(**pinned, seed=self.seed)
 
 
@@ -33,16 +40,28 @@ def student_task(context: StepContext) -> StudentTask:
     """The student that this step's job asks for."""
     spec = context.step.spec
     assert isinstance(spec, LabelSpec | TrainStudentSpec)
-    return StudentTask(spec.annotation_set_id, spec.student, spec.seed)
+    return StudentTask(spec.annotation_set_id, spec.student, spec.seed, starting_weights(context, spec.student))
 
 
 def new_student(task: StudentTask, few: AnnotatedSet) -> nn.Module:
-    """The untrained network, the same for student and baseline."""
+    """The untrained network, the same for student and baseline. Raises StepError for weights that do not fit."""
     height, width = few.examples[0].label_HW.shape
-    network = task.student
-    return build_student(
-        network.architecture, few.classes, (height, width), first_stride=network.first_stride, seed=task.seed
-    )
+    try:
+        return build_student(
+            task.student.architecture,
+            few.classes,
+            (height, width),
+            first_stride=task.student.first_stride,
+            weights=None if task.weights is None else task.weights.folder,
+            seed=task.seed,
+        )
+    except (UnfitWeights, UnsafeDirectory) as error:
+        raise StepError("unfit-weights", str(error), "Name weights of the student's architecture.") from error
+
+
+def origin(task: StudentTask) -> dict[str, Any]:
+    """What a recipe says of the weights that were started from."""
+    return {} if task.weights is None else {"weights": task.weights.origin}
 
 
 def with_batch_size(config: StudentTrainConfig, batch_size: int) -> StudentTrainConfig:

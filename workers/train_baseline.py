@@ -9,7 +9,7 @@ from models.students.training import StudentTrainConfig, train_baseline
 from workers.artifacts import AnnotatedSet, load_annotated_set, pack
 from workers.context import Outcome, StepContext
 from workers.device import halving
-from workers.student_task import StudentTask, new_student, student_task, with_batch_size
+from workers.student_task import StudentTask, new_student, origin, student_task, with_batch_size
 
 
 def run(context: StepContext) -> Outcome:
@@ -43,4 +43,4 @@ def _train(
         stop=context.stop,
         checkpoint_path=context.checkpoint.folder / "baseline.safetensors",
     )
-    return network, {**training, "batch_size": config.batch_size}
+    return network, {**training, "batch_size": config.batch_size, **origin(task)}

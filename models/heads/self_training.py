@@ -32,6 +32,8 @@ class SelfTrainConfig:
     architecture: str = "upernet_textnet"
     first_stride: int | None = None
     """Stride of the first stage; None = by the images' size."""
+    weights: Path | None = None
+    """Directory that every member's backbone starts from; None = afresh."""
     members: int = 3
     steps: int = StudentTrainConfig().total_steps
     """Optimiser steps of every member."""
@@ -130,7 +132,12 @@ def fit_students(
     for member in range(config.members):
         training = config.of_member(member)
         student = build_student(
-            config.architecture, classes, (height, width), first_stride=config.first_stride, seed=training.seed
+            config.architecture,
+            classes,
+            (height, width),
+            first_stride=config.first_stride,
+            weights=config.weights,
+            seed=training.seed,
         )
         path = None if checkpoint_path is None else checkpoint_path.with_suffix(f".{member}.safetensors")
         report = None if progress is None else _of_all(progress, member, config)

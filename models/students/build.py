@@ -1,6 +1,7 @@
 """A student from its name, and the one way to read its logits and its stages. Axes: B batch, C channel, H, W."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers import (
 from models.contracts import ClassSpec
 from models.instances import channel_names
 from models.registry import STUDENTS
+from models.students.weights import fitting_stride, load_backbone
 
 
 def build_student(
@@ -23,21 +25,28 @@ def build_student(
     image_size: tuple[int, int],
     *,
     first_stride: int | None = None,
+    weights: Path | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """A freshly initialised student for images of (height, width): one output per class and per thing's contour.
+    """An untrained student for images of (height, width): one output per class and per thing's contour.
 
     `first_stride` is the first stage's stride; None takes 2 for small images, where details are two pixels wide, else 4.
-    Raises ValueError for an unknown name or a stride the architecture cannot have.
+    `weights` is a directory that the backbone starts from, with the stride it was trained with; the rest is fresh.
+    Raises ValueError for an unknown name or a stride the architecture cannot have; and what `load_backbone` raises.
     """
     if architecture not in STUDENTS:
         raise ValueError(f"There is no student {architecture!r}; there are {', '.join(sorted(STUDENTS))}.")
     known = STUDENTS[architecture]
     names = dict(enumerate(channel_names(classes)))
-    config = known.configure(names, known.stride_for(image_size, first_stride))
+    if weights is not None and first_stride is not None:
+        raise ValueError("Weights come with the stride they were trained with: give first_stride or weights, not both.")
+    stride = known.stride_for(image_size, first_stride) if weights is None else fitting_stride(known, weights)
+    config = known.configure(names, stride)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student: nn.Module = AutoModelForSemanticSegmentation.from_config(config)
+    if weights is not None:
+        load_backbone(student, _backbone(student), weights)
     return student.to(memory_format=torch.channels_last)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
+from pathlib import Path
 from typing import get_args
 
 from models.generators.families import FAMILIES
@@ -11,6 +13,7 @@ from models.generators.training import GeneratorTrainConfig
 from models.heads.kinds import HEAD_KINDS
 from models.registry import STUDENTS
 from models.students.training import StudentTrainConfig
+from models.students.weights import UnfitWeights, fitting_stride
 from service.generator_families import GENERATOR_FAMILIES
 from service.job_spec import (
     QUARTER_RESOLUTION,
@@ -21,6 +24,8 @@ from service.job_spec import (
     StudentSpec,
     TrainGeneratorSpec,
 )
+from service.settings import Settings
+from service.student_weights import BACKBONES, UNSAID, weights_faults
 
 
 def names(config: type) -> set[str]:
@@ -43,7 +48,9 @@ def test_every_number_a_user_may_pin_is_one_that_models_know() -> None:
         refused = {"tap_timestep"} if kind == "student" else set()
         assert set(HeadSpec.model_fields) - {"kind"} - refused <= names(head.config)
         assert {"members", "steps", "batch_size", "learning_rate", "seed"} <= names(head.config)
-    assert set(StudentSpec.model_fields) - {"architecture", "first_stride", "mode"} <= names(StudentTrainConfig)
+    assert set(StudentSpec.model_fields) - {"architecture", "first_stride", "weights", "mode"} <= names(
+        StudentTrainConfig
+    )
     assert set(NetworkSpec.model_fields) <= names(NetworkConfig)
     assert set(TrainGeneratorSpec.model_fields) - {"kind", "name", "image_pool_id", "network"} <= names(
         GeneratorTrainConfig
@@ -53,3 +60,30 @@ def test_every_number_a_user_may_pin_is_one_that_models_know() -> None:
 def test_every_stride_on_offer_can_be_built() -> None:
     assert {name for name, student in STUDENTS.items() if student.strides == (4,)} == QUARTER_RESOLUTION
     assert all(student.strides == (1, 2, 4) for name, student in STUDENTS.items() if name not in QUARTER_RESOLUTION)
+
+
+def test_a_job_knows_which_weights_an_architecture_takes_as_models_do(tmp_path: Path) -> None:
+    settings = Settings(weights_dir=tmp_path)
+    for name, student in STUDENTS.items():
+        config = student.configure({0: "any"}, 4)
+        getattr(config, "backbone_config", config).save_pretrained(tmp_path / name)
+        (tmp_path / name / "model.safetensors").touch()
+    for wanted in STUDENTS:
+        for offered in STUDENTS:
+            accepted = not weights_faults(settings, wanted, offered)
+            assert accepted == _fits(wanted, tmp_path / offered) == (wanted == offered)
+
+
+def _fits(wanted: str, folder: Path) -> bool:
+    try:
+        return fitting_stride(STUDENTS[wanted], folder) == 4
+    except UnfitWeights:
+        return False
+
+
+def test_the_sizes_that_weights_leave_unsaid_are_the_defaults_of_transformers() -> None:
+    for name in UNSAID:
+        config = STUDENTS[name].configure({0: "any"}, 4)
+        plain = type(getattr(config, "backbone_config", config))()
+        found = {key: json.loads(json.dumps(getattr(plain, key))) for key in BACKBONES[name].sizes}
+        assert found == BACKBONES[name].sizes

@@ -143,6 +143,12 @@ def test_volumes_are_declared(services: dict[str, Any]) -> None:
     assert {name for name in used if not name.startswith((".", "$"))} == declared
 
 
+def test_whoever_checks_or_loads_weights_sees_the_operators_folder(services: dict[str, Any]) -> None:
+    for name in ("api", "worker-gpu", "worker-cpu"):
+        folder = environment_of(services[name])[PREFIX + "WEIGHTS_DIR"]
+        assert any(volume.endswith(f":{folder}:ro") for volume in services[name]["volumes"])
+
+
 def test_the_image_copies_every_room_and_takes_its_pins() -> None:
     text = (ROOT / "Dockerfile").read_text()
     copied = {room for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for room in shlex.split(line)}

@@ -12,6 +12,7 @@ from models.heads.kinds import load_labeller
 from models.heads.self_training import SelfTrainConfig, SelfTrainedStudents, fit_students
 from models.labelling import FittedHead, LabellerPredictor, label_encoded, label_synthesized
 from models.metrics.evaluation import evaluate
+from models.students.build import build_student
 from tests.models.tiny import STUFF, THINGS, disc_examples
 
 CPU = torch.device("cpu")
@@ -98,3 +99,14 @@ def test_they_draw_no_images() -> None:
     labeller = fit_students(None, disc_examples(2), STUFF, CONFIG, device=CPU).labeller
     with pytest.raises(NotOffered, match="pool encoded"):
         label_synthesized(labeller, [1])
+
+
+def test_members_start_from_the_weights_that_the_student_starts_from(tmp_path: Path) -> None:
+    first = build_student("segformer_nano", STUFF, (32, 32), seed=7)
+    first.save_pretrained(tmp_path / "net")
+    config = SelfTrainConfig(architecture="segformer_nano", weights=tmp_path / "net", members=2, steps=0)
+    fitted = fit_students(None, disc_examples(2), STUFF, config, device=CPU)
+    assert isinstance(fitted.labeller, SelfTrainedStudents)
+    for student in fitted.labeller.students:
+        backbone, known = student.segformer.state_dict(), first.segformer.state_dict()
+        assert all(torch.equal(value, known[name]) for name, value in backbone.items())
