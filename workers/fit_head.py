@@ -17,18 +17,12 @@ def run(context: StepContext) -> Outcome:
     """Fit, store the head, and keep its card for the report; where nothing else will measure it, with an estimate."""
     spec = context.label_spec
     few = load_annotated_set(context, spec.annotation_set_id)
-<<<<<<< HEAD
     kind, config, generator = HEAD_KINDS[spec.head.kind], head_config(spec), load_generator(context)
-    fitted = kind.fit(
-        generator,
-=======
-    config = head_config(spec)
     weights = starting_weights(context, spec.student) if spec.head.kind == "student" else None
     if weights is not None:
         config = replace(config, weights=weights.folder)
-    fitted = HEAD_KINDS[spec.head.kind].fit(
-        load_generator(context),
->>>>>>> bc87853 (A student may start from the operator's weights, and its baseline with it)
+    fitted = kind.fit(
+        generator,
         few.examples,
         few.classes,
         config,
