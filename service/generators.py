@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,11 @@ def file_key(row: Generator, name: str) -> str:
     if row.key_prefix is None:
         raise Conflict(f"The generator {row.name} is {row.state}; it has no files yet.")
     return row.key_prefix + name
+
+
+def with_sheets(work: Work, rows: Iterable[Generator]) -> set[str]:
+    """Ids of the generators that have a sample sheet; a directory of the operator may come without one."""
+    return {row.id for row in rows if row.key_prefix and work.storage.exists(row.key_prefix + SAMPLES_FILE)}
 
 
 def archive_key(work: Work, row: Generator) -> str:

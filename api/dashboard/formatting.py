@@ -179,11 +179,6 @@ def heat(share: float | None) -> str:
     return f"h{min(10, max(0, round(10 * (share or 0))))}"
 
 
-def draws(family: str) -> bool:
-    """Whether generators of a family draw images, so that there is a sheet of them."""
-    return GENERATOR_FAMILIES[family].can_sample
-
-
 FILTERS: dict[str, Callable[..., Any]] = {
     "title_of": title,
     "job_title": job_title,
@@ -199,5 +194,4 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "swatch": swatch,
     "heat": heat,
     "hundredths": hundredths,
-    "draws": draws,
 }

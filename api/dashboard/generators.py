@@ -26,6 +26,7 @@ def generator_list(request: Request, work: ReadDep, paging: PagingDep) -> HTMLRe
         "generators.html",
         section="generators",
         generators=rows.items,
+        sheets=generators.with_sheets(work, rows.items),
         first_page=paging.after is None,
         next_url=f"/generators{query(cursor=cursor)}" if cursor else None,
     )
@@ -41,6 +42,7 @@ def generator_page(request: Request, work: ReadDep, generator_id: IdPath) -> HTM
         section="generators",
         title=generator.name,
         generator=generator,
+        sheets=generators.with_sheets(work, [generator]),
         rows=_rows(generator),
     )
 

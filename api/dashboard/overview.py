@@ -30,6 +30,7 @@ def overview_page(request: Request, work: ReadDep, factory: FactoryDep) -> HTMLR
     """The factory at a glance."""
     totals = overview.totals(work)
     counts = steps.counts(work)
+    newest = generators.list_page(work, limit=NUM_GENERATORS).items
     return page(
         request,
         "overview.html",
@@ -41,7 +42,8 @@ def overview_page(request: Request, work: ReadDep, factory: FactoryDep) -> HTMLR
         queues=[_queue(name, counts) for name in QUEUES],
         disk=overview.disk(factory.settings),
         jobs=jobs.list_page(work, limit=NUM_JOBS).items,
-        generators=generators.list_page(work, limit=NUM_GENERATORS).items,
+        generators=newest,
+        sheets=generators.with_sheets(work, newest),
     )
 
 

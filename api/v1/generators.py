@@ -27,6 +27,8 @@ class GeneratorAnswer(Answer):
                 "name": "portraits",
                 "state": "ready",
                 "family": "unet_diffusion",
+                "can_sample": True,
+                "can_encode": True,
                 "image_height": 64,
                 "image_width": 64,
                 "image_channels": 3,
@@ -43,6 +45,8 @@ class GeneratorAnswer(Answer):
     name: str
     state: Literal["training", "ready", "failed"]
     family: str
+    can_sample: bool = Field(description="Draws images: the pool `synthesized`")
+    can_encode: bool = Field(description="Gives the features of real images: heads, and the pool `encoded`")
     image_height: int
     image_width: int
     image_channels: int

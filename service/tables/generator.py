@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
+from service.generator_families import GENERATOR_FAMILIES
 from service.tables.base import Base
 
 
@@ -33,3 +34,13 @@ class Generator(Base):
     """Objects of the diffusers directory start with this; ends with a slash."""
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    @property
+    def can_sample(self) -> bool:
+        """Whether its family draws images."""
+        return GENERATOR_FAMILIES[self.family].can_sample
+
+    @property
+    def can_encode(self) -> bool:
+        """Whether its family gives the features of real images, without which no head can be fitted."""
+        return GENERATOR_FAMILIES[self.family].can_encode

@@ -47,6 +47,7 @@ class Scene:
     classes: list[dict[str, Any]]
     generator_id: str = ""
     encoder_id: str = ""
+    gan_id: str = ""
     annotation_set_id: str = ""
     held_out_id: str = ""
     pool_id: str = ""
@@ -101,6 +102,7 @@ def build(factory: Factory, pictures: Sequence[Picture], classes: list[dict[str,
         work.session.add(row)
         scene.generator_id = row.id
         scene.encoder_id = factories.make_generator(work, name=f"{name} encoder", family="encoder").id
+        scene.gan_id = factories.make_generator(work, name=f"{name} gan", family="stylegan2").id
     return scene
 
 

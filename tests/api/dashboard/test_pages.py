@@ -52,6 +52,7 @@ def every_page(furnished: Furnished) -> list[str]:
         "/jobs?state=running&kind=label",
         f"/generators/{furnished.scene.generator_id}",
         f"/generators/{furnished.scene.encoder_id}",
+        f"/generators/{furnished.scene.gan_id}",
         f"/annotation-sets/{furnished.scene.annotation_set_id}",
         dataset,
         f"{dataset}?sort=uncertainty&show=dropped",
@@ -90,6 +91,13 @@ def test_an_encoder_is_offered_for_the_encoded_pool(furnished: Furnished) -> Non
     assert "An encoder draws no images" in encoder
     assert '"pools": ["encoded"]' in encoder
     assert '"pools": ["encoded"]' not in generator
+
+
+def test_a_gan_is_offered_for_no_job(furnished: Furnished) -> None:
+    gan = furnished.client.get(f"/generators/{furnished.scene.gan_id}").text
+    assert "no head can be fitted" in gan
+    assert "no sample sheet" in gan
+    assert "label-factory jobs submit" not in gan
 
 
 def test_hostile_names_are_shown_as_they_are(furnished: Furnished) -> None:

@@ -24,6 +24,17 @@ def test_shown_by_id_and_by_name(client: TestClient, factory: Factory, tmp_path:
     assert client.get("/v1/generators/none").status_code == 404
 
 
+def test_what_its_family_can_do_is_said(client: TestClient, factory: Factory) -> None:
+    families = {"unet_diffusion": (True, True), "encoder": (False, True), "stylegan2": (True, False)}
+    with factory.work() as work:
+        for family in families:
+            factories.make_generator(work, name=family, family=family)
+    said = {
+        row["family"]: (row["can_sample"], row["can_encode"]) for row in client.get("/v1/generators").json()["items"]
+    }
+    assert said == families
+
+
 def test_its_samples(client: TestClient, factory: Factory) -> None:
     with factory.work() as work:
         row = factories.make_generator(work, key_prefix="generators/g/1/")
