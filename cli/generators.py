@@ -22,6 +22,7 @@ def train(
     name: str,
     pool_id: Annotated[str, typer.Argument(help="A sealed pool of unlabelled images.")],
     minutes: Annotated[float, typer.Option(min=0.1, help="How long to train.")] = 25.0,
+    base: Annotated[str | None, typer.Option(help="A ready generator to begin with, of the pool's image size.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
@@ -29,6 +30,8 @@ def train(
     """Train a generator on a pool and follow it to its end."""
     client = Client(url)
     spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes, "seed": seed}
+    if base is not None:
+        spec["base_generator"] = base
     job = watch(client, client.post("/v1/jobs", spec)["id"])
     show(client.get(f"/v1/generators/{job['result']['generator_id']}"), as_json=as_json, columns=COLUMNS)
 

@@ -20,15 +20,17 @@ class GeneratorFamily:
     """Gives the features of real images: needed to fit a head, and for the pool "encoded"."""
     has_noise: bool = True
     """Reads features at a diffusion time, which a job may choose as `head.tap_timestep`."""
+    can_train: bool = False
+    """A `train_generator` job can begin with one."""
 
 
 TRAINED_HERE = "unet_diffusion"
 """The family that `train_generator` makes, and that a directory without a family is taken for."""
 
 GENERATOR_FAMILIES = {
-    TRAINED_HERE: GeneratorFamily("UNet diffusion"),
-    "latent_diffusion": GeneratorFamily("Latent diffusion with prompts"),
-    "dit": GeneratorFamily("Diffusion transformer with classes"),
+    TRAINED_HERE: GeneratorFamily("UNet diffusion", can_train=True),
+    "latent_diffusion": GeneratorFamily("Latent diffusion with prompts", can_train=True),
+    "dit": GeneratorFamily("Diffusion transformer with classes", can_train=True),
     "stylegan2": GeneratorFamily("StyleGAN2", can_encode=False, has_noise=False),
     "encoder": GeneratorFamily("Frozen encoder", can_sample=False, has_noise=False),
 }

@@ -88,12 +88,13 @@ def archive_key(work: Work, row: Generator) -> str:
 def open_for_job(work: Work, job: Job, spec: TrainGeneratorSpec) -> Generator:
     """Reserve the name for the generator that this job trains; a failed one, which has no files, gives its name up."""
     pool = work.session.get_one(ImagePool, spec.image_pool_id)
+    family = TRAINED_HERE if spec.base_generator is None else get(work, spec.base_generator).family
     work.session.execute(delete(Generator).where(Generator.name == spec.name, Generator.state == "failed"))
     row = Generator(
         id=new_id("gen"),
         name=spec.name,
         state="training",
-        family=TRAINED_HERE,
+        family=family,
         image_height=pool.image_height,
         image_width=pool.image_width,
         image_channels=3,

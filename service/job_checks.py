@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 from service import generators
 from service.errors import Invalid, fault
-from service.generator_families import label_faults
+from service.generator_families import GENERATOR_FAMILIES, label_faults
 from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
 from service.lookup import find
 from service.student_weights import weights_faults
 from service.tables import AnnotationSet, Generator, ImagePool
 from service.unit_of_work import Work
 
+SMALLEST_POOL = 16
+"""Images that a generator needs at least; models know the same number."""
+POOL_CHANNELS = 3
+"""Pools are stored in colour."""
 MAX_NAME = 120
 """Characters of a job's name."""
 
@@ -112,18 +116,39 @@ def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
 
 def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
     faults = Faults()
+    base = None if spec.base_generator is None else generators.find(work, spec.base_generator)
+    if spec.base_generator is not None:
+        _check_base(faults, spec.base_generator, base)
     pool = _pool(work, faults, spec.image_pool_id, None)
-    if pool is not None and pool.num_images < 2:
-        faults.add("image_pool_id", f"The pool {pool.id} has {pool.num_images} images; at least 2 are needed.")
-    patch = spec.network.patch_size
-    if pool is not None and patch and ((pool.image_height or 0) % patch or (pool.image_width or 0) % patch):
-        size = f"{pool.image_height}x{pool.image_width}"
-        faults.add("network.patch_size", f"The pool's image size {size} is not divisible by {patch}.")
+    if pool is not None and pool.num_images < SMALLEST_POOL:
+        message = f"The pool {pool.id} has {pool.num_images} images; a generator needs at least {SMALLEST_POOL}."
+        faults.add("image_pool_id", message)
+    if pool is not None and base is not None:
+        size = ImageSize(base.image_height, base.image_width, f"the generator {base.name} makes")
+        size.check(faults, "base_generator", f"image pool {pool.id}", pool.image_height, pool.image_width)
     taken = generators.find(work, spec.name)
     if taken is not None and taken.state != "failed":
         faults.add("name", f"There is already a generator {spec.name} ({taken.state}); choose another name.")
     faults.raise_if_any()
-    return CheckedSpec(spec, spec.name)
+    pinned = spec if base is None else spec.model_copy(update={"base_generator": base.id})
+    return CheckedSpec(pinned, spec.name)
+
+
+def _check_base(faults: Faults, reference: str, base: Generator | None) -> None:
+    """The generator to begin with."""
+    place = "base_generator"
+    if base is None:
+        faults.add(place, f"There is no generator {reference}.")
+    elif base.state != "ready":
+        faults.add(place, f"The generator {base.name} is {base.state}, not ready.")
+    elif not GENERATOR_FAMILIES[base.family].can_train:
+        title = GENERATOR_FAMILIES[base.family].title
+        faults.add(place, f"The generator {base.name} ({title}) cannot be trained here; diffusion families can.")
+    elif base.image_channels != POOL_CHANNELS:
+        message = (
+            f"The generator {base.name} makes images of {base.image_channels} channels, pools have {POOL_CHANNELS}."
+        )
+        faults.add(place, message)
 
 
 def _few(work: Work, faults: Faults, set_id: str, size: ImageSize | None) -> AnnotationSet | None:

@@ -219,19 +219,19 @@ class NetworkSpec(SpecPart):
     """Size of a diffusion generator's network."""
 
     block_out_channels: (
-        Annotated[list[Annotated[int, Field(ge=8, le=2_048)]], Field(min_length=1, max_length=8)] | None
+        Annotated[list[Annotated[int, Field(ge=8, le=2_048, multiple_of=8)]], Field(min_length=1, max_length=8)] | None
     ) = None
-    """Channels of each resolution, fine to coarse."""
+    """Channels of each resolution, fine to coarse; multiples of 8."""
     layers_per_block: Annotated[int, Field(ge=1, le=8)] | None = None
     """Residual layers at each resolution."""
-    patch_size: Annotated[int, Field(ge=1, le=16)] | None = None
+    patch_size: Literal[1, 2, 4, 8] | None = None
     """Pixels are folded into channels by this factor before the network."""
     attention: bool | None = None
     """Attention at the coarsest resolution."""
 
 
 class TrainGeneratorSpec(SpecPart):
-    """Image pool -> generator."""
+    """Image pool -> generator, from random weights or from those of another."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -252,14 +252,17 @@ class TrainGeneratorSpec(SpecPart):
     """Name of the new generator; must be free."""
     image_pool_id: Reference
     """Sealed pool to learn from."""
+    base_generator: Reference | None = None
+    """Id or name of a ready generator to begin with, of a diffusion family and the pool's image size; all its weights
+    learn on. Empty: a new network with random weights."""
     steps: Steps | None = None
     """Optimiser steps; at most one of steps and minutes."""
     minutes: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """Time budget instead of steps."""
     batch_size: BatchSize | None = None
-    """Images per optimiser step."""
+    """Images per optimiser step; empty: 8, on an accelerator 32."""
     network: NetworkSpec = NetworkSpec()
-    """Size of the network."""
+    """Size of a new network; a base generator brings its own."""
     learning_rate: LearningRate | None = None
     """Step size of the optimiser."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -273,6 +276,12 @@ class TrainGeneratorSpec(SpecPart):
     def _check_budget(self) -> Self:
         if self.steps is not None and self.minutes is not None:
             raise ValueError("give steps or minutes, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _check_base(self) -> Self:
+        if self.base_generator is not None and self.network != NetworkSpec():
+            raise ValueError("a base generator brings its own network: leave out network or base_generator")
         return self
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from service import annotation_sets, generators
 from service.job_spec import LabelSpec, TrainGeneratorSpec, dump
+from service.tables import Generator
 from workers.artifacts import step_output
 from workers.context import StepContext
 
@@ -33,15 +34,12 @@ def _labelled_by(context: StepContext, spec: LabelSpec) -> dict[str, Any]:
         return {"generator": None, "head": head}
     with context.read() as work:
         generator = generators.get(work, spec.generator)
-    return {
-        "generator": {
-            "id": generator.id,
-            "name": generator.name,
-            "digest": generator.digest,
-            "licence": generator.card.get("licence"),
-        },
-        "head": head,
-    }
+    return {"generator": known_generator(generator), "head": head}
+
+
+def known_generator(row: Generator) -> dict[str, Any]:
+    """A generator as cards name it."""
+    return {"id": row.id, "name": row.name, "digest": row.digest, "licence": row.card.get("licence")}
 
 
 def versions() -> dict[str, str]:

@@ -10,26 +10,31 @@ import torch
 
 from models.examples import to_uint8_images
 from models.generators.card import render_card
+from models.generators.diffusion import DiffusionGenerator
+from models.generators.families import FAMILIES
 from models.generators.network import NetworkConfig, network_for
 from models.generators.training import GeneratorTrainConfig, GeneratorTrainResult, train_generator
 from service import generators, image_pools, object_keys
 from service.formats.shard import ShardSample
 from service.job_spec import NetworkSpec, TrainGeneratorSpec
-from service.tables import ImagePool
+from service.tables import Generator, ImagePool
 from service.unit_of_work import Work
-from workers.artifacts import store_directory, stream_shard, zip_directory
+from workers.artifacts import fetch_directory, store_directory, stream_shard, zip_directory
 from workers.context import Outcome, StepContext
 from workers.device import halving
-from workers.lineage import versions
+from workers.lineage import known_generator, versions
 from workers.problems import StepError
 from workers.sample_sheets import image_sheet
+
+BATCH = {"cpu": 8, "cuda": 32}
+"""Images per step unless the user says so (docs/decisions/0030)."""
 
 
 def run(context: StepContext) -> Outcome:
     """Train (or train on from the checkpoint), store the directory, make the generator ready."""
     pool = _pool(context)
     images_BCHW = load_pool(context, pool)
-    config = train_config(context.train_generator_spec, tuple(images_BCHW.shape[1:]))
+    config = train_config(context.train_generator_spec, tuple(images_BCHW.shape[1:]), context.device)
     result = halving(config.batch_size, lambda size: _train(context, images_BCHW, replace(config, batch_size=size)))
     context.say("storing the generator")
     return _stored(context, pool, result)
@@ -48,6 +53,7 @@ def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTra
     return train_generator(
         images_BCHW,
         config,
+        base=_load_base(context),
         device=context.device,
         progress=context.reporter("training the generator"),
         stop=context.stop,
@@ -55,6 +61,27 @@ def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTra
         on_samples=show,
         on_warning=lambda words: context.log(words, level="warning"),
     )
+
+
+def _base_row(context: StepContext) -> Generator | None:
+    name = context.train_generator_spec.base_generator
+    if name is None:
+        return None
+    with context.read() as work:
+        return generators.get(work, name)
+
+
+def _load_base(context: StepContext) -> DiffusionGenerator | None:
+    """The generator to begin with, loaded for this attempt alone: training changes it."""
+    row = _base_row(context)
+    if row is None:
+        return None
+    folder = fetch_directory(context, generators.file_key(row, ""), context.scratch / "base")
+    source = FAMILIES[row.family].load(folder, context.device)
+    if not isinstance(source, DiffusionGenerator):
+        hint = "Name a generator of a diffusion family, or none."
+        raise StepError("base-generator", f"The generator {row.name} ({row.family}) cannot be trained.", hint)
+    return source
 
 
 def load_pool(context: StepContext, pool: ImagePool) -> torch.Tensor:
@@ -86,9 +113,10 @@ def _samples(context: StepContext, pool_id: str) -> Iterator[ShardSample]:
         yield from stream_shard(context, part.key)
 
 
-def train_config(spec: TrainGeneratorSpec, image_size: tuple[int, ...]) -> GeneratorTrainConfig:
-    """What the user pinned; the rest is the models' own."""
-    pinned = spec.model_dump(exclude={"kind", "name", "image_pool_id", "network"}, exclude_none=True)
+def train_config(spec: TrainGeneratorSpec, image_size: tuple[int, ...], device: torch.device) -> GeneratorTrainConfig:
+    """What the user pinned; the rest is the models' own, and a batch that fills the device."""
+    elsewhere = {"kind", "name", "image_pool_id", "base_generator", "network"}
+    pinned = {"batch_size": BATCH[device.type], **spec.model_dump(exclude=elsewhere, exclude_none=True)}
     channels, height, width = image_size
     return GeneratorTrainConfig(**pinned, network=_network(spec.network, (channels, height, width)))
 
@@ -103,6 +131,9 @@ def _network(spec: NetworkSpec, image_size: tuple[int, int, int]) -> NetworkConf
 def _stored(context: StepContext, pool: ImagePool, result: GeneratorTrainResult) -> Outcome:
     generator_id = context.step.job_result["generator_id"]
     folder = context.scratch / "generator"
+    base = _base_row(context)
+    if base is not None:
+        result.generator.facts.training["base"] = known_generator(base)
     result.generator.save(folder)
     sheet = image_sheet(to_uint8_images(result.samples_BCHW))
     (folder / generators.SAMPLES_FILE).write_bytes(sheet)

@@ -85,6 +85,7 @@ def _train(work: Work, spec: TrainGeneratorSpec) -> list[Row]:
     budget = f"{count(spec.steps)} steps" if spec.steps else f"{spec.minutes:g} minutes" if spec.minutes else None
     return [
         ("Generator", spec.name),
+        ("Begins with", _link(work, "generators", spec.base_generator)),
         ("Learns from", _link(work, "image-pools", spec.image_pool_id)),
         ("Budget", budget),
         ("Held out", percent(spec.holdout_share)),

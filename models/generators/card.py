@@ -5,15 +5,23 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-USAGE = """```python
+PIXEL_USAGE = """```python
 from diffusers import DDIMScheduler, UNet2DModel
 
 unet = UNet2DModel.from_pretrained("DIRECTORY/unet", use_safetensors=True)
 scheduler = DDIMScheduler.from_pretrained("DIRECTORY/scheduler")
 ```
 
-The network sees images folded by `patch_size` (torch's `pixel_unshuffle`) in [-1, 1]; `generator.json` has the factor."""
+The network sees images folded by `patch_size` (torch's `pixel_unshuffle`) in [-1, 1]; `generator.json` has the factor.
+Sides that it cannot halve often enough are padded first."""
+PIPELINE_USAGE = """```python
+from diffusers import DiffusionPipeline
 
+pipeline = DiffusionPipeline.from_pretrained("DIRECTORY", use_safetensors=True)
+```"""
+"""Of the families whose directories are whole pipelines."""
+
+PIXEL_FAMILY = "unet_diffusion"
 RECIPE = (
     "steps",
     "batch_size",
@@ -46,25 +54,36 @@ def render_card(name: str, facts: dict[str, Any]) -> str:
     training: dict[str, Any] = facts.get("training") or {}
     channels, height, width = facts["image_size"]
     lines = ["---", "library_name: diffusers", "pipeline_tag: unconditional-image-generation", "---", ""]
+    family = facts.get("family")
     lines += [
         f"# {name}",
         "",
-        f"A pixel diffusion generator of {height}x{width} images with {channels} channels, trained by",
-    ]
-    lines += [
-        f"Label Factory (`train_generator`, v-prediction, family {facts.get('family')}).",
+        f"A diffusion generator of {height}x{width} images with {channels} channels, trained by Label Factory",
+        f"(`train_generator`, family {family}).{_base(training.get('base'))}",
         "",
         "![Samples](samples.png)",
         "",
     ]
-    lines += ["## Use", "", USAGE, "", "## Recipe", "", "```json"]
+    lines += ["## Use", "", PIXEL_USAGE if family == PIXEL_FAMILY else PIPELINE_USAGE, "", "## Recipe", "", "```json"]
     lines += [json.dumps({key: training.get(key) for key in RECIPE}, indent=2), "```", ""]
     lines += ["## Measured", "", *_measured(training)]
     lines += [f"- {words}" for words in [trend(training.get("looks") or {})] if words]
     lines += [f"- Warning: {warning}" for warning in training.get("warnings") or []]
     lines += _while_it_trained(training.get("looks") or {})
-    lines += ["", "Weights carry the licence of the images they were trained on.", ""]
+    lines += [
+        "",
+        "Weights carry the licence of the images they were trained on, and of the weights they began with.",
+        "",
+    ]
     return "\n".join(lines)
+
+
+def _base(base: Mapping[str, Any] | None) -> str:
+    """What it began with."""
+    if not base:
+        return ""
+    licence = f", licence {base['licence']}" if base.get("licence") else ""
+    return f" It began with the weights of {base['name']} (digest {base['digest']}{licence})."
 
 
 def _measured(training: dict[str, Any]) -> list[str]:

@@ -1,18 +1,20 @@
 """The denoising objective and its batches: what `models.training.fit` needs to train a diffusion generator.
 
-Axes: B batch, C channel, H height, W width. Pool images are uint8 BCHW; latents are float in [-1, 1], BCHW.
-v-prediction (Salimans & Ho 2022, section 4): the network predicts v = alpha * noise - sigma * clean.
+Axes: B batch, C channel, H height, W width. Pool images are uint8 BCHW; latents are what the generator's network sees, BCHW.
+What the network predicts is its scheduler's: the noise (Ho et al. 2020, section 3.2) or v = alpha * noise - sigma * clean
+(Salimans & Ho 2022, section 4), which is what generators made here predict.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from models.generators.diffusion import DiffusionGenerator
 from models.generators.symmetry import Symmetry, mirrored
-from models.generators.unet_diffusion import UNetDiffusionGenerator
 
 
 @dataclass(frozen=True)
@@ -22,39 +24,58 @@ class NoisyBatch:
     noised_BCHW: Tensor
     """Latents at their timesteps."""
     target_BCHW: Tensor
-    """v of the same latents."""
+    """What the network is to answer."""
     times_B: Tensor
     """Timesteps, long."""
+    conditions: Any
+    """What it is told of them."""
 
 
 class DenoisingObjective(nn.Module):
-    """Mean squared error of the predicted v; owns the denoiser that is trained."""
+    """Mean squared error of what the denoiser, which is all that is trained, answers."""
 
-    def __init__(self, generator: UNetDiffusionGenerator) -> None:
+    def __init__(self, generator: DiffusionGenerator) -> None:
         super().__init__()
-        self.unet = generator.unet.requires_grad_(True)
+        self.denoiser = generator.denoiser.requires_grad_(True)
+        self._generator = generator
 
     def forward(self, batch: NoisyBatch) -> dict[str, Tensor]:
-        """Answers {"loss": scalar}; 1 is what predicting nothing would score."""
-        predicted_BCHW = self.unet(batch.noised_BCHW, batch.times_B).sample
-        return {"loss": mse_loss(predicted_BCHW.float(), batch.target_BCHW)}
+        """Answers {"loss": scalar}; 1 is about what predicting nothing would score."""
+        return {"loss": denoising_loss(self._generator, batch)}
+
+
+def denoising_loss(generator: DiffusionGenerator, batch: NoisyBatch) -> Tensor:
+    """Mean squared error over a batch, in float32."""
+    predicted_BCHW = generator.predict(batch.noised_BCHW, batch.times_B, batch.conditions)
+    return mse_loss(predicted_BCHW.float(), batch.target_BCHW)
 
 
 def noisy_batch(
-    generator: UNetDiffusionGenerator, images_BCHW: Tensor, random: torch.Generator, device: torch.device
+    generator: DiffusionGenerator, images_BCHW: Tensor, random: torch.Generator, device: torch.device
 ) -> NoisyBatch:
-    """Noises uint8 images to timesteps spread evenly over the diffusion (one per B-th of it: less variance)."""
-    clean_BCHW = generator.to_latent(images_BCHW.to(device).float() / 127.5 - 1.0)
+    """Noises uint8 images to timesteps spread evenly over the diffusion (one per B-th of it: less variance).
+
+    Raises ValueError for a generator that predicts neither the noise nor v.
+    """
+    with torch.no_grad():
+        clean_BCHW = generator.to_latent(images_BCHW.to(device).float() / 127.5 - 1.0)
     count, steps = len(images_BCHW), generator.num_train_timesteps
     shares_B = (torch.arange(count) + torch.rand(count, generator=random)) / count
     times_B = (shares_B * steps).long().clamp(max=steps - 1).to(device)
-    noise_BCHW = generator.to_latent(torch.randn(images_BCHW.shape, generator=random).to(device))
+    noise_BCHW = torch.randn(clean_BCHW.shape, generator=random).to(clean_BCHW)
     noised_BCHW = generator.scheduler.add_noise(clean_BCHW, noise_BCHW, times_B)
-    return NoisyBatch(noised_BCHW, generator.scheduler.get_velocity(clean_BCHW, noise_BCHW, times_B), times_B)
+    predicts = generator.scheduler.config.prediction_type
+    if predicts == "v_prediction":
+        target_BCHW = generator.scheduler.get_velocity(clean_BCHW, noise_BCHW, times_B)
+    elif predicts == "epsilon":
+        target_BCHW = noise_BCHW
+    else:
+        raise ValueError(f"the generator predicts {predicts}; only the noise (epsilon) and v are trained")
+    return NoisyBatch(noised_BCHW, target_BCHW, times_B, generator.training_conditions(count, random))
 
 
 def batches_of(
-    generator: UNetDiffusionGenerator,
+    generator: DiffusionGenerator,
     images_BCHW: Tensor,
     batch_size: int,
     symmetry: Symmetry,

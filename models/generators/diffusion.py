@@ -9,7 +9,8 @@ v-prediction alike: the scheduler knows which.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from diffusers import DDIMScheduler
@@ -39,6 +40,8 @@ class DiffusionGenerator(ABC):
     family: str
     can_sample = True
     can_encode = True
+    fine_tuning_rate = 1e-5
+    """Learning rate at which the whole network is trained on from good weights; Stable Diffusion's is customary."""
     facts: DiffusionFacts
 
     def __init__(
@@ -53,6 +56,14 @@ class DiffusionGenerator(ABC):
     # --- what a family says ------------------------------------------------------------------------------------
 
     @abstractmethod
+    def save(self, directory: Path | str) -> None:
+        """Writes the family's directory, which its `load` reads."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the networks; results then lie on that device."""
+
+    @abstractmethod
     def to_latent(self, images_BCHW: Tensor) -> Tensor:
         """Images in [-1, 1] -> what the network sees."""
 
@@ -65,8 +76,11 @@ class DiffusionGenerator(ABC):
         """Unit noise as latents, each image from its own seed."""
 
     @abstractmethod
-    def _predict(self, latents_BCHW: Tensor, timestep: int, conditions: Any) -> Tensor:
-        """The network's answer (epsilon or v) in one pass; with guidance, of twice the batch, the conditioned half last."""
+    def _predict(self, latents_BCHW: Tensor, timestep: int | Tensor, conditions: Any) -> Tensor:
+        """The network's answer (epsilon or v) in one pass; with guidance, of twice the batch, the conditioned half last.
+
+        `timestep` is one for all, or one for each image (long, B).
+        """
 
     def _drawn_conditions(self, seeds: Sequence[int]) -> Any:
         """What the sampled images are to show, each from its own seed; None where there is nothing to say."""
@@ -75,6 +89,10 @@ class DiffusionGenerator(ABC):
     def _encoding_conditions(self, count: int) -> Any:
         """What the network is told of real images, the same for all of them; None where there is nothing to say."""
         del count
+
+    def training_conditions(self, count: int, random: torch.Generator) -> Any:
+        """What the network is told of images to learn from; None where there is nothing to say."""
+        del count, random
 
     # --- what it is --------------------------------------------------------------------------------------------
 
@@ -127,6 +145,17 @@ class DiffusionGenerator(ABC):
             raise ValueError(f"unknown taps {sorted(unknown)}, known are {known}")
         self.facts.tap_names = tuple(name for name in known if name in names)
         self._taps.select(self.facts.tap_names)
+
+    # --- learning ----------------------------------------------------------------------------------------------
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that is trained."""
+        return self._denoiser
+
+    def predict(self, latents_BCHW: Tensor, times_B: Tensor, conditions: Any) -> Tensor:
+        """The network's answer (epsilon or v) to latents at their own timesteps, each under its condition."""
+        return self._predict(latents_BCHW, times_B, conditions)
 
     # --- drawing and encoding ----------------------------------------------------------------------------------
 

@@ -104,8 +104,8 @@ class DiTGenerator(LatentGenerator):
         if wrong := [label for label in (self.told, *self.offered) if not 0 <= label <= num_classes]:
             raise ValueError(f"generator.json: the classes are 0 to {num_classes - 1}, got {wrong}")
 
-    def _ask(self, latents_BCHW: Tensor, timestep: int, conditions_B: Tensor) -> Tensor:
-        times_B = torch.full_like(conditions_B, timestep)
+    def _ask(self, latents_BCHW: Tensor, timestep: int | Tensor, conditions_B: Tensor) -> Tensor:
+        times_B = torch.as_tensor(timestep, device=conditions_B.device).expand_as(conditions_B)
         answer_BCHW: Tensor = self._denoiser(latents_BCHW, timestep=times_B, class_labels=conditions_B).sample
         # Where the transformer also learned a variance, it stands in the second half; sampling without noise needs none.
         return answer_BCHW[:, : self._codec.latent_size[0]]

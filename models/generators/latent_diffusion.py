@@ -131,7 +131,7 @@ class LatentDiffusionGenerator(LatentGenerator):
         self.told = first + texts.index(self.facts.prompt)
         self.offered = tuple(first + texts.index(text) for text in shown)
 
-    def _ask(self, latents_BCHW: Tensor, timestep: int, conditions_B: Tensor) -> Tensor:
+    def _ask(self, latents_BCHW: Tensor, timestep: int | Tensor, conditions_B: Tensor) -> Tensor:
         states = self._states.chosen(conditions_B)
         added = None
         if states.pooled_PD is not None:

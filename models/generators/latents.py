@@ -18,6 +18,8 @@ from models.generators.taps import Tap
 
 CHOICE_STREAM = 0x5DEECE66D
 """Mixed into a seed where it chooses a condition, so that the choice is not one with the noise."""
+UNTOLD_SHARE = 0.1
+"""Share of the images that are learned from under the condition that says nothing."""
 
 
 @dataclass(kw_only=True)
@@ -98,7 +100,7 @@ class LatentGenerator(DiffusionGenerator):
         self.select_taps(facts.tap_names)
 
     @abstractmethod
-    def _ask(self, latents_BCHW: Tensor, timestep: int, conditions_B: Tensor) -> Tensor:
+    def _ask(self, latents_BCHW: Tensor, timestep: int | Tensor, conditions_B: Tensor) -> Tensor:
         """The denoiser's answer (epsilon or v) in one pass, each image under its condition."""
 
     def to_latent(self, images_BCHW: Tensor) -> Tensor:
@@ -126,7 +128,13 @@ class LatentGenerator(DiffusionGenerator):
     def _encoding_conditions(self, count: int) -> Tensor:
         return torch.full((count,), self.told, device=self.device)
 
-    def _predict(self, latents_BCHW: Tensor, timestep: int, conditions: Tensor) -> Tensor:
+    def training_conditions(self, count: int, random: torch.Generator) -> Tensor:
+        """The condition of real images, now and then none (Ho & Salimans 2022, algorithm 1): guidance needs both."""
+        told_B = self._encoding_conditions(count)
+        silent_B = (torch.rand(count, generator=random) < UNTOLD_SHARE).to(told_B.device)
+        return torch.where(silent_B, torch.full_like(told_B, self.untold), told_B)
+
+    def _predict(self, latents_BCHW: Tensor, timestep: int | Tensor, conditions: Tensor) -> Tensor:
         if len(conditions) == len(latents_BCHW):
             return self._ask(latents_BCHW, timestep, conditions)
         answer_BCHW = self._ask(torch.cat([latents_BCHW, latents_BCHW]), timestep, conditions)

@@ -1,12 +1,14 @@
 """The denoiser's size: what a configuration names, and a sensible one for any image size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffusers import UNet2DModel
 
 LEVEL_CHANNELS = (48, 80, 128, 128, 160)
 COARSEST_SIDE = 8
 """Levels are added until the shorter side of the coarsest one would fall below this."""
+MOST_ATTENDED = 1024
+"""Pixels of the coarsest level up to which it has attention."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,14 @@ class NetworkConfig:
         if not 1 <= self.layers_per_block <= 8:
             raise ValueError(f"layers_per_block must be 1 to 8, got {self.layers_per_block}")
 
+    @property
+    def unit(self) -> int:
+        """Image pixels per pixel of the coarsest level: sides that it does not divide are padded."""
+        return self.patch_size << (len(self.block_out_channels) - 1)
+
 
 def build_unet(channels: int, image_hw: tuple[int, int], network: NetworkConfig) -> UNet2DModel:
-    """The denoiser with random weights; attention only on the coarsest level."""
+    """The denoiser with random weights for images of a size that `unit` divides; attention only on the coarsest level."""
     levels = len(network.block_out_channels)
     down = ["DownBlock2D"] * levels
     up = ["UpBlock2D"] * levels
@@ -52,17 +59,16 @@ def build_unet(channels: int, image_hw: tuple[int, int], network: NetworkConfig)
 
 def network_for(image_size: tuple[int, int, int]) -> NetworkConfig:
     """A network for images of (C, H, W): pixels folded by 2 (by 4 from 192 up, not at all up to 32), two to five levels."""
-    height, width = image_size[1:]
-    shorter = min(height, width)
-    wanted = 1 if shorter <= 32 else 2 if shorter < 192 else 4
-    patch_size = next(p for p in (wanted, 2, 1) if p <= wanted and height % p == 0 and width % p == 0)
+    shorter = min(image_size[1:])
+    patch_size = 1 if shorter <= 32 else 2 if shorter < 192 else 4
     levels = 1
-    while levels < len(LEVEL_CHANNELS) and _divides(height, width, patch_size * 2**levels):
+    while levels < len(LEVEL_CHANNELS) and shorter // (patch_size * 2**levels) >= COARSEST_SIDE:
         levels += 1
-    unit = patch_size * 2 ** (levels - 1)
-    coarsest = (height // unit) * (width // unit)
-    return NetworkConfig(LEVEL_CHANNELS[:levels], patch_size=patch_size, attention=coarsest <= 1024)
+    network = NetworkConfig(LEVEL_CHANNELS[:levels], patch_size=patch_size)
+    height, width = (side // network.unit for side in padded_size(image_size[1:], network.unit))
+    return replace(network, attention=height * width <= MOST_ATTENDED)
 
 
-def _divides(height: int, width: int, unit: int) -> bool:
-    return height % unit == 0 and width % unit == 0 and min(height, width) // unit >= COARSEST_SIDE
+def padded_size(image_hw: tuple[int, int], unit: int) -> tuple[int, int]:
+    """Height and width, each the next multiple of `unit`."""
+    return -(-image_hw[0] // unit) * unit, -(-image_hw[1] // unit) * unit

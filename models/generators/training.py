@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.contracts import Progress, Stop
 from models.generators.denoising import DenoisingObjective, batches_of
+from models.generators.diffusion import DiffusionGenerator
 from models.generators.network import NetworkConfig, network_for
 from models.generators.pool import SMALLEST_POOL, Pool, split
 from models.generators.quality import QualityReport, assess
@@ -20,6 +21,8 @@ from models.generators.unet_diffusion import UNetDiffusionGenerator
 from models.generators.watch import OnSamples, OnWarning, Watch, WatchConfig, draw_samples, signs
 from models.training import FitConfig, FitResult, fit
 
+FROM_SCRATCH = 8e-4
+"""Learning rate of a generator that begins with random weights."""
 CURVE_POINTS = 400
 MOST_LOOKS = 12
 SEEN = ("look_step", "train_loss", "holdout_loss", "kernel_distance", "nearest_ratio", "copied_share")
@@ -38,8 +41,9 @@ class GeneratorTrainConfig:
     """Small batches learn most from each image when a processor is the limit (docs/decisions/0030); an accelerator
     that is not filled by 8 images takes 32 or 64 at the same pace."""
     network: NetworkConfig | None = None
-    """None: chosen from the image size."""
-    learning_rate: float = 8e-4
+    """None: chosen from the image size; a base generator brings its own."""
+    learning_rate: float | None = None
+    """None: FROM_SCRATCH, or the family's own rate for fine-tuning a base generator."""
     ema_decay: float = 0.998
     seed: int = 0
     holdout_share: float = 0.05
@@ -47,7 +51,7 @@ class GeneratorTrainConfig:
     symmetry: Symmetry | None = None
     """Mirrors that make more data; None: found from the pool."""
     tap_timestep: int = 50
-    """Default timestep of the features (DreamTeacher uses 50, method.md 1.2)."""
+    """Default timestep of a new generator's features (DreamTeacher uses 50, method.md 1.2)."""
     report_every: int = 10
     watch: WatchConfig = field(default_factory=WatchConfig)
     """How often it is looked at while it trains."""
@@ -69,7 +73,7 @@ class GeneratorTrainConfig:
         return FitConfig(
             steps=self.steps,
             seconds=None if self.steps is not None else minutes * 60,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or FROM_SCRATCH,
             warmup_share=0.03,
             final_share=0.02,
             ema_decay=self.ema_decay,
@@ -83,7 +87,7 @@ class GeneratorTrainConfig:
 class GeneratorTrainResult:
     """A trained generator and what is known of its making."""
 
-    generator: UNetDiffusionGenerator
+    generator: DiffusionGenerator
     samples_BCHW: Tensor
     """Samples for its sheet, float in [-1, 1]."""
     curves: dict[str, list[float]] = field(default_factory=dict)
@@ -97,6 +101,7 @@ def train_generator(
     images_BCHW: Tensor,
     config: GeneratorTrainConfig,
     *,
+    base: DiffusionGenerator | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -106,6 +111,7 @@ def train_generator(
 ) -> GeneratorTrainResult:
     """Trains on uint8 images and returns the generator with averaged weights.
 
+    A `base` is trained on in place, whatever its family of diffusion; without one, a pixel diffusion begins anew.
     A checkpoint at `checkpoint_path` is continued from, with budget in steps to the same bits as an uninterrupted run.
     Raises Stopped after a checkpoint when `stop` says so, ValueError for a pool too small or sizes that do not fit.
     """
@@ -115,16 +121,10 @@ def train_generator(
         raise ValueError(f"a generator needs at least {SMALLEST_POOL} images, got {len(images_BCHW)}")
     device = torch.device(device)
     pool = split(images_BCHW, holdout_share=config.holdout_share, seed=config.seed)
-    size = (int(images_BCHW.shape[1]), int(images_BCHW.shape[2]), int(images_BCHW.shape[3]))
-    config = replace(
-        config,
-        network=config.network or network_for(size),
-        symmetry=config.symmetry or find_symmetry(pool.train_BCHW, seed=config.seed),
-    )
-    assert config.network is not None
+    config = replace(config, symmetry=config.symmetry or find_symmetry(pool.train_BCHW, seed=config.seed))
+    generator, config = _begun(base, tuple(images_BCHW.shape[1:]), config)
+    generator.to(device)
     assert config.symmetry is not None
-    generator = UNetDiffusionGenerator.build(size, config.network, seed=config.seed).to(device)
-    generator.facts.tap_timestep = config.tap_timestep
     watch = Watch(
         generator,
         pool,
@@ -148,9 +148,32 @@ def train_generator(
         checkpoint_path=checkpoint_path,
         observe=watch.observe,
     )
-    generator.unet.requires_grad_(False)
+    generator.denoiser.requires_grad_(False)
     _look_at_the_end(watch, fitted)
     return _finish(generator, fitted, config, pool, stop)
+
+
+def _begun(
+    base: DiffusionGenerator | None, image_size: tuple[int, ...], config: GeneratorTrainConfig
+) -> tuple[DiffusionGenerator, GeneratorTrainConfig]:
+    """The generator as it begins, and the config with what that decides. Raises ValueError for another image size."""
+    if base is not None:
+        if base.image_size != image_size or config.network is not None:
+            raise ValueError(
+                f"the base generator makes images of {base.image_size} with its own network; got images of {image_size} "
+                f"and network {config.network}"
+            )
+        rate = base.fine_tuning_rate if config.learning_rate is None else config.learning_rate
+        return base, replace(config, learning_rate=rate)
+    channels, height, width = image_size
+    size = (channels, height, width)
+    config = replace(
+        config, network=config.network or network_for(size), learning_rate=config.learning_rate or FROM_SCRATCH
+    )
+    assert config.network is not None
+    generator = UNetDiffusionGenerator.build(size, config.network, seed=config.seed)
+    generator.facts.tap_timestep = config.tap_timestep
+    return generator, config
 
 
 def _look_at_the_end(watch: Watch, fitted: FitResult) -> None:
@@ -162,7 +185,7 @@ def _look_at_the_end(watch: Watch, fitted: FitResult) -> None:
 
 
 def _finish(
-    generator: UNetDiffusionGenerator,
+    generator: DiffusionGenerator,
     fitted: FitResult,
     config: GeneratorTrainConfig,
     pool: Pool,

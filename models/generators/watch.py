@@ -12,15 +12,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from models.contracts import Progress, Stop, Stopped
-from models.generators.denoising import noisy_batch
+from models.generators.denoising import denoising_loss, noisy_batch
+from models.generators.diffusion import DiffusionGenerator
 from models.generators.fixed_features import kernel_distance
 from models.generators.pool import Pool
 from models.generators.quality import copied_share, features_of, nearest_two
 from models.generators.symmetry import Symmetry
-from models.generators.unet_diffusion import UNetDiffusionGenerator
 from models.precision import mixed_precision
 
 OnSamples = Callable[[int, Tensor], None]
@@ -72,7 +71,7 @@ class Watch:
 
     def __init__(
         self,
-        generator: UNetDiffusionGenerator,
+        generator: DiffusionGenerator,
         pool: Pool,
         symmetry: Symmetry,
         config: WatchConfig,
@@ -152,8 +151,7 @@ class Watch:
                 continue
             batch = noisy_batch(self._generator, images_BCHW, torch.Generator().manual_seed(self._seed), self._device)
             with torch.no_grad(), mixed_precision(self._device):
-                predicted_BCHW = self._generator.unet(batch.noised_BCHW, batch.times_B).sample
-            found[name] = float(mse_loss(predicted_BCHW.float(), batch.target_BCHW))
+                found[name] = float(denoising_loss(self._generator, batch))
         return found
 
 
@@ -185,9 +183,7 @@ def signs(seen: Mapping[str, float]) -> dict[str, str]:
     return found
 
 
-def draw_samples(
-    generator: UNetDiffusionGenerator, count: int, sampling_steps: int, stop: Stop | None = None
-) -> Tensor:
+def draw_samples(generator: DiffusionGenerator, count: int, sampling_steps: int, stop: Stop | None = None) -> Tensor:
     """`count` samples from seeds 0, 1, ... in batches, on the generator's device; raises Stopped when `stop` says so."""
     parts = []
     for start in range(0, count, 32):

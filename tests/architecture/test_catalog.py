@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+from models.generators import pool
+from models.generators.diffusion import DiffusionGenerator
 from models.generators.families import FAMILIES
 from models.generators.network import NetworkConfig
 from models.generators.training import GeneratorTrainConfig
@@ -14,6 +16,7 @@ from models.heads.kinds import HEAD_KINDS
 from models.registry import STUDENTS
 from models.students.training import StudentTrainConfig
 from models.students.weights import UnfitWeights, fitting_stride
+from service import job_checks
 from service.generator_families import GENERATOR_FAMILIES
 from service.job_spec import (
     QUARTER_RESOLUTION,
@@ -52,9 +55,14 @@ def test_every_number_a_user_may_pin_is_one_that_models_know() -> None:
         StudentTrainConfig
     )
     assert set(NetworkSpec.model_fields) <= names(NetworkConfig)
-    assert set(TrainGeneratorSpec.model_fields) - {"kind", "name", "image_pool_id", "network"} <= names(
-        GeneratorTrainConfig
-    )
+    elsewhere = {"kind", "name", "image_pool_id", "base_generator", "network"}
+    assert set(TrainGeneratorSpec.model_fields) - elsewhere <= names(GeneratorTrainConfig)
+
+
+def test_jobs_know_which_families_can_be_trained_and_how_many_images_that_needs() -> None:
+    trainable = {name for name, family in FAMILIES.items() if issubclass(family, DiffusionGenerator)}
+    assert {name for name, facts in GENERATOR_FAMILIES.items() if facts.can_train} == trainable
+    assert job_checks.SMALLEST_POOL == pool.SMALLEST_POOL
 
 
 def test_every_stride_on_offer_can_be_built() -> None:

@@ -257,6 +257,45 @@ def test_a_training_job_reserves_the_name(factory: Factory) -> None:
         assert generators.get(work, "tissue").state == "training"
 
 
+def training_faults(factory: Factory, **changes: Any) -> dict[str, str]:
+    with factory.work() as work, pytest.raises(Invalid) as caught:
+        jobs.create(work, train_spec(work, **changes))
+    return {error["place"]: error["message"] for error in caught.value.errors}
+
+
+def test_a_generator_can_begin_with_another(factory: Factory) -> None:
+    with factory.work() as work:
+        base = make_generator(work, name="painter", family="latent_diffusion")
+        job = jobs.create(work, train_spec(work, name="tissue", base_generator="painter")).job
+        assert job.spec["base_generator"] == base.id
+        assert generators.get(work, "tissue").family == "latent_diffusion"
+
+
+def test_a_base_that_cannot_be_trained_here_is_refused_by_its_name(factory: Factory) -> None:
+    with factory.work() as work:
+        make_generator(work, name="large", image_height=96)
+        make_generator(work, name="young", state="training")
+        make_generator(work, name="gan", family="stylegan2")
+        make_generator(work, name="grey", image_channels=1)
+    expected = {
+        "nobody": "no generator",
+        "large": "96x64",
+        "young": "not ready",
+        "gan": "StyleGAN2",
+        "grey": "1 channels",
+    }
+    for name, words in expected.items():
+        found = training_faults(factory, name=f"on-{name}", base_generator=name)
+        assert set(found) == {"base_generator"}
+        assert words in found["base_generator"]
+
+
+def test_a_pool_too_small_for_a_generator_is_refused_at_the_edge(factory: Factory) -> None:
+    with factory.work() as work:
+        pool_id = make_pool(work, sizes=(15,)).id
+    assert "at least 16" in training_faults(factory, name="few", image_pool_id=pool_id)["image_pool_id"]
+
+
 def test_a_failed_generator_gives_its_name_up(factory: Factory) -> None:
     with factory.work() as work:
         spec = train_spec(work, name="tissue")

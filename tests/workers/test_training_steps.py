@@ -242,6 +242,23 @@ def test_a_trained_generator_is_ready_and_loads(factory: Factory, tmp_path: Path
     assert "sample" in factories.event_types(factory, job.id)
 
 
+def test_a_generator_is_trained_on_from_another(factory: Factory, generators: Path) -> None:
+    with factory.work() as work:
+        base = tiny.make_generator(work, generators)
+    job = train_job(factory, base_generator=base.name, network={})
+    assert job.spec["base_generator"] == base.id
+    run_steps(factory, "train_generator")
+    ended = factories.job_now(factory, job.id)
+    assert ended.state == "succeeded", ended.error
+    with factory.read() as work:
+        row = generator_rows.get(work, "discs")
+        card = b"".join(work.storage.get_stream(generator_rows.file_key(row, "README.md"))).decode()
+    known = row.card["training"]["base"]
+    assert (known["id"], known["name"], known["digest"]) == (base.id, base.name, base.digest)
+    assert row.digest != base.digest
+    assert f"It began with the weights of {base.name} (digest {base.digest})" in card
+
+
 def test_a_pool_too_large_for_the_memory_is_refused_with_a_way_out(factory: Factory) -> None:
     job = train_job(factory)
     small = Settings(data_dir=factory.settings.data_dir, max_pool_memory_bytes=1000)

@@ -126,8 +126,6 @@ def test_a_plain_diffusers_pipeline_loads_without_our_file(tmp_path: Path) -> No
 
 
 def test_wrong_sizes_and_timesteps_are_named(generator: UNetDiffusionGenerator) -> None:
-    with pytest.raises(ValueError, match="multiples of 4, got 18x16"):
-        UNetDiffusionGenerator.build((3, 18, 16), NetworkConfig((8, 8), attention=False))
     with pytest.raises(ValueError, match="expected 1 images"):
         generator.encode(torch.zeros(1, 3, 8, 8), seeds=[1])
     with pytest.raises(ValueError, match="tap_timestep"):
@@ -136,12 +134,52 @@ def test_wrong_sizes_and_timesteps_are_named(generator: UNetDiffusionGenerator) 
         generator.sample([1], num_steps=0)
 
 
-@pytest.mark.parametrize("size", [(3, 64, 64), (3, 64, 128), (1, 28, 28), (3, 33, 47), (3, 256, 256), (2, 96, 32)])
-def test_every_image_size_gets_a_network_that_fits_it(size: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("size", [(3, 18, 26), (3, 13, 15), (1, 16, 9)])
+def test_sides_that_cannot_be_halved_are_padded_and_nobody_sees_it(size: tuple[int, int, int]) -> None:
+    generator = UNetDiffusionGenerator.build(size, NetworkConfig((8, 8, 16), layers_per_block=1, attention=False))
+    generator.select_taps([*generator.available_taps])
+    images_BCHW = torch.rand(2, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(generator.to_image(generator.to_latent(images_BCHW)), images_BCHW)
+    drawn_BCHW, drawn = generator.sample([1, 2], num_steps=2)
+    assert drawn_BCHW.shape == (2, *size)
+    for features in (drawn, generator.encode(images_BCHW, seeds=[1, 2])):
+        for name, stride in generator.tap_strides.items():
+            shape = (2, generator.tap_channels[name], -(-size[1] // stride), -(-size[2] // stride))
+            assert features[name].shape == shape, name
+
+
+def test_features_of_padded_images_lie_where_they_belong() -> None:
+    generator = UNetDiffusionGenerator.build((3, 18, 26), NetworkConfig((8, 8, 16), attention=False))  # to 24 x 32
+    rows_HW, columns_HW = torch.meshgrid(torch.arange(3.0), torch.arange(4.0), indexing="ij")
+    centres_BCHW = torch.stack([rows_HW * 8 + 4, columns_HW * 8 + 4])[None]
+    # Three rows of 6 pixels and four columns of 6.5 cover the image of 18 x 26.
+    found_BCHW = generator._cropped(centres_BCHW, 8)
+    assert found_BCHW[0, 0, :, 0].tolist() == pytest.approx([4.0, 9.0, 15.0], abs=1e-4)
+    assert found_BCHW[0, 1, 0].tolist() == pytest.approx([4.0, 9.75, 16.25, 22.75], abs=1e-4)
+    fine_BCHW = torch.arange(12.0 * 16).reshape(1, 1, 12, 16)
+    assert torch.equal(generator._cropped(fine_BCHW, 2), fine_BCHW[:, :, :9, :13])
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "unit"),
+    [
+        ((3, 64, 64), 3, 8),
+        ((3, 64, 128), 3, 8),
+        ((1, 28, 28), 2, 2),
+        ((3, 50, 50), 2, 4),
+        ((3, 100, 75), 3, 8),
+        ((3, 33, 47), 2, 4),
+        ((3, 500, 333), 4, 32),
+        ((3, 256, 256), 4, 32),
+        ((2, 96, 32), 3, 4),
+    ],
+)
+def test_every_image_size_gets_levels_enough_to_see_the_whole_of_it(
+    size: tuple[int, int, int], channels: int, unit: int
+) -> None:
     network = network_for(size)
-    unit = network.patch_size * 2 ** (len(network.block_out_channels) - 1)
-    assert size[1] % unit == 0
-    assert size[2] % unit == 0
+    assert (len(network.block_out_channels), network.unit) == (channels, unit)
+    assert 8 <= min(size[1:]) / unit < 17
 
 
 def test_the_standard_network_stays_under_twelve_megabytes(tmp_path: Path) -> None:
