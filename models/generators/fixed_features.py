@@ -14,6 +14,8 @@ FEATURE_SEED = 20230
 FEATURE_WIDTHS = (32, 64, 96, 128)
 POOLED_SIDE = 2
 """Features are averaged over a POOLED_SIDE x POOLED_SIDE grid: what there is, and roughly where."""
+KERNEL_SIDE = 1024
+"""Kernel values are computed for this many images against as many at a time, 8 MB of them."""
 
 
 class FixedFeatures(nn.Module):
@@ -56,11 +58,24 @@ def kernel_distance(real_BD: Tensor, fake_BD: Tensor) -> float:
     spread_D = spread_D.clamp(min=max(1e-6, 0.1 * float(spread_D.median())))
     real_BD, fake_BD = (real_BD - mean_D) / spread_D, (fake_BD - mean_D) / spread_D
 
-    def kernel(a_BD: Tensor, b_BD: Tensor) -> Tensor:
-        return (a_BD.double() @ b_BD.double().T / a_BD.shape[1] + 1) ** 3
-
     def among(a_BD: Tensor) -> Tensor:
-        count, matrix = len(a_BD), kernel(a_BD, a_BD)
-        return (matrix.sum() - matrix.diagonal().sum()) / (count * (count - 1))
+        count = len(a_BD)
+        squares = (_kernel_of(part_BD.double().square().mean(1)).sum() for part_BD in a_BD.split(KERNEL_SIDE))
+        return (_kernel_sum(a_BD, a_BD) - sum(squares)) / (count * (count - 1))
 
-    return float(among(real_BD) + among(fake_BD) - 2 * kernel(real_BD, fake_BD).mean())
+    across = _kernel_sum(real_BD, fake_BD) / (len(real_BD) * len(fake_BD))
+    return float(among(real_BD) + among(fake_BD) - 2 * across)
+
+
+def _kernel_of(products: Tensor) -> Tensor:
+    """The kernel's values from mean products of features."""
+    return (products + 1) ** 3
+
+
+def _kernel_sum(a_BD: Tensor, b_BD: Tensor) -> Tensor:
+    """The kernel summed over all pairs, square by square of the matrix: the whole of it need not be in memory."""
+    total = a_BD.new_zeros((), dtype=torch.float64)
+    for rows_BD in a_BD.split(KERNEL_SIDE):
+        for columns_BD in b_BD.split(KERNEL_SIDE):
+            total += _kernel_of(rows_BD.double() @ columns_BD.double().T / a_BD.shape[1]).sum()
+    return total

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.generators import fixed_features as fixed_features_file
 from models.generators import quality
 from models.generators.fixed_features import fixed_features, kernel_distance
 from models.generators.quality import assess, copied_share, nearest_distances, nearest_two
@@ -32,6 +33,38 @@ def test_kernel_distance_is_small_within_a_law_and_large_across() -> None:
     brighter = fixed_features(smooth_noise(100, 3) * 0.5 + 0.3)
     assert abs(kernel_distance(one, two)) < 0.1
     assert kernel_distance(one, brighter) > 1
+
+
+def test_the_kernel_distance_by_squares_is_that_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_BD, fake_BD = fixed_features(smooth_noise(50, 1)), fixed_features(smooth_noise(30, 2) * 0.7)
+    scaled = [(part_BD - real_BD.mean(0)) / real_BD.std(0) for part_BD in (real_BD, fake_BD)]
+    assert (real_BD.std(0) > 0.1 * real_BD.std(0).median()).all()  # no spread is held up
+    among_BB, across_BB, between_BB = (
+        (a_BD.double() @ b_BD.double().T / a_BD.shape[1] + 1) ** 3
+        for a_BD, b_BD in ((scaled[0], scaled[0]), (scaled[1], scaled[1]), (scaled[0], scaled[1]))
+    )
+    expected = -2 * between_BB.mean()
+    for own_BB in (among_BB, across_BB):
+        expected += own_BB[~torch.eye(len(own_BB), dtype=torch.bool)].mean()
+    with MostElements() as whole:
+        assert kernel_distance(real_BD, fake_BD) == pytest.approx(float(expected), rel=1e-9)
+    monkeypatch.setattr(fixed_features_file, "KERNEL_SIDE", 7)
+    with MostElements() as squares:
+        assert kernel_distance(real_BD, fake_BD) == pytest.approx(float(expected), rel=1e-9)
+    assert whole.seen == 50 * 50
+    assert squares.seen == 7 * 7
+
+
+class MostElements(TorchDispatchMode):
+    """Remembers the largest product of two matrices."""
+
+    seen = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.mm.default:
+            self.seen = max(self.seen, made.numel())
+        return made
 
 
 def test_fixed_features_are_fixed() -> None:
