@@ -72,9 +72,10 @@ def augment(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One random warp and tone change per image; the target follows the warp. Same shapes and ranges as given."""
     grid_BHW2 = _random_grid(image_BCHW.shape, config, generator).to(image_BCHW.device)
-    image_BCHW = functional.grid_sample(image_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
-    target_BCHW = functional.grid_sample(target_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
-    return _change_tones(image_BCHW, config, generator), target_BCHW
+    both_BCHW = torch.cat([image_BCHW, target_BCHW], dim=1)
+    both_BCHW = functional.grid_sample(both_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
+    image_BCHW, target_BCHW = both_BCHW.split([image_BCHW.shape[1], target_BCHW.shape[1]], dim=1)
+    return _change_tones(image_BCHW, config, generator), target_BCHW.contiguous()
 
 
 def _layout(label_HW: np.ndarray, num_classes: int, grid: int) -> np.ndarray:
@@ -141,9 +142,10 @@ def _change_tones(image_BCHW: torch.Tensor, config: AugmentConfig, generator: to
     image_BCHW = (image_BCHW - mean) * gain + mean + config.brightness * uniform(batch, 1, 1, 1)
     exponent = torch.exp2(config.gamma * uniform(batch, 1, 1, 1))
     image_BCHW = ((image_BCHW.clamp(-1.0, 1.0) + 1.0) / 2.0).pow(exponent) * 2.0 - 1.0
-    soften = (torch.rand(batch, generator=generator) < config.blur).to(device)[:, None, None, None]
-    padded = functional.pad(image_BCHW, (1, 1, 1, 1), mode="replicate")
-    image_BCHW = torch.where(soften, 0.5 * image_BCHW + 0.5 * functional.avg_pool2d(padded, 3, stride=1), image_BCHW)
+    soften_B = (torch.rand(batch, generator=generator) < config.blur).to(device)
+    softened_BCHW = image_BCHW[soften_B]
+    padded_BCHW = functional.pad(softened_BCHW, (1, 1, 1, 1), mode="replicate")
+    image_BCHW[soften_B] = 0.5 * softened_BCHW + 0.5 * functional.avg_pool2d(padded_BCHW, 3, stride=1)
     noise = torch.randn(image_BCHW.shape, generator=generator).to(device)
     strength = config.noise * torch.rand(batch, 1, 1, 1, generator=generator).to(device)
     return (image_BCHW + strength * noise).clamp(-1.0, 1.0)

@@ -2,15 +2,17 @@
 
 An objective is a module that owns the network it trains and answers `forward(batch) -> {"loss": tensor, ...parts}`.
 `batches(generator)` makes the batch of a step from that step's own random generator, so a run that was
-interrupted and resumed sees the same batches as one that was not.
+interrupted and resumed sees the same batches as one that was not. The next step's batch is made in another thread while
+the network learns from this one's.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import safe_open
@@ -21,7 +23,7 @@ from models.contracts import Progress, Stop, Stopped
 from models.precision import mixed_precision
 
 Batches = Callable[[torch.Generator], Any]
-"""`batches(generator)` draws one batch; the generator is the step's own."""
+"""`batches(generator)` draws one batch, in a thread of its own; all randomness is from the generator, which is the step's."""
 
 Observe = Callable[[int, Callable[[], AbstractContextManager[None]]], Mapping[str, float]]
 """`observe(step, averaged)`: called at every report; inside `with averaged():` the objective holds its averaged
@@ -89,13 +91,13 @@ def fit(
     if checkpoint_path is not None and checkpoint_path.exists():
         run.load(checkpoint_path, device)
     saved_at = time.monotonic()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _BatchesAhead(batches, config) as ahead:
         while (share := run.share()) < 1.0:
             if stop is not None and stop():
                 if checkpoint_path is not None:
                     run.save(checkpoint_path)
                 raise Stopped
-            parts = _step(run, batches, device, share)
+            parts = _step(run, ahead, device, share)
             run.report(parts, progress, observe)
             if checkpoint_path is not None and time.monotonic() - saved_at > config.checkpoint_seconds:
                 run.save(checkpoint_path)
@@ -104,11 +106,10 @@ def fit(
     return FitResult(steps=run.step, seconds=run.elapsed(), curves=run.curves)
 
 
-def _step(run: "_Run", batches: Batches, device: torch.device, share: float) -> dict[str, torch.Tensor]:
+def _step(run: "_Run", batches: "_BatchesAhead", device: torch.device, share: float) -> dict[str, torch.Tensor]:
     config = run.config
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + run.step)
-    torch.manual_seed(config.seed * 1_000_003 + run.step)
-    batch = batches(generator)
+    batch = batches.take(run.step)
+    torch.manual_seed(_step_seed(config, run.step))
     for group in run.optimizer.param_groups:
         group["lr"] = config.learning_rate * schedule(share, config)
     with mixed_precision(device):
@@ -121,6 +122,36 @@ def _step(run: "_Run", batches: Batches, device: torch.device, share: float) -> 
     run.average()
     run.step += 1
     return parts
+
+
+def _step_seed(config: FitConfig, step: int) -> int:
+    return config.seed * 1_000_003 + step
+
+
+class _BatchesAhead:
+    """The batch of a step, while that of the next is in the making; what goes wrong there is raised by `take`."""
+
+    def __init__(self, batches: Batches, config: FitConfig) -> None:
+        self._batches, self._config = batches, config
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._next: Future[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def take(self, step: int) -> Any:
+        """The batch of this step; steps are asked for one after another."""
+        batch = (self._next or self._begin(step)).result()
+        last = self._config.steps is not None and step + 1 >= self._config.steps
+        self._next = None if last else self._begin(step + 1)
+        return batch
+
+    def _begin(self, step: int) -> Future[Any]:
+        generator = torch.Generator().manual_seed(_step_seed(self._config, step))
+        return self._thread.submit(self._batches, generator)
 
 
 def schedule(share: float, config: FitConfig) -> float:

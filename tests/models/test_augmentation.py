@@ -56,3 +56,20 @@ def test_upright_pictures_are_not_turned_over() -> None:
 
 def test_scattered_things_may_be_turned_any_way() -> None:
     assert measure_symmetry(disc_examples(6), num_classes=2) == (True, True)
+
+
+def test_only_the_chosen_images_are_softened() -> None:
+    image_BCHW, target_BCHW = torch.rand(6, 3, 16, 16) * 2 - 1, torch.rand(6, 2, 16, 16)
+
+    def augmented(blur: float) -> torch.Tensor:
+        config = AugmentConfig(blur=blur, noise=0.0)
+        return augment(image_BCHW, target_BCHW, config, generator=torch.Generator().manual_seed(3))[0]
+
+    sharp_BCHW, soft_BCHW, mixed_BCHW = augmented(0.0), augmented(1.0), augmented(0.5)
+    padded_BCHW = torch.nn.functional.pad(sharp_BCHW, (1, 1, 1, 1), mode="replicate")
+    expected_BCHW = 0.5 * sharp_BCHW + 0.5 * torch.nn.functional.avg_pool2d(padded_BCHW, 3, stride=1)
+    torch.testing.assert_close(soft_BCHW, expected_BCHW)
+    softened_B = (mixed_BCHW == soft_BCHW).flatten(1).all(1)
+    assert softened_B.tolist() != [True] * 6
+    assert softened_B.any()
+    assert torch.equal(mixed_BCHW, torch.where(softened_B[:, None, None, None], soft_BCHW, sharp_BCHW))

@@ -1,5 +1,6 @@
 """The one loop: it learns, it stops, and it resumes to the same weights."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,48 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None
     assert result.steps == 40
     for name, value in whole.state_dict().items():
         assert torch.allclose(value, resumed.state_dict()[name], atol=1e-6), name
+
+
+def test_the_next_batch_is_made_meanwhile_and_from_its_own_generator() -> None:
+    threads: set[int] = set()
+    drawn: list[torch.Tensor] = []
+
+    def watched(generator: torch.Generator) -> torch.Tensor:
+        threads.add(threading.get_ident())
+        drawn.append(draw(generator))
+        return drawn[-1]
+
+    fit(Line(), watched, FitConfig(steps=3, seed=5), device=CPU)
+    assert threads.isdisjoint({threading.get_ident()})
+    expected = [draw(torch.Generator().manual_seed(5 * 1_000_003 + step)) for step in range(3)]
+    assert torch.equal(torch.stack(drawn), torch.stack(expected))  # and none beyond the last step
+
+
+def test_the_network_learns_while_the_next_batch_is_made() -> None:
+    class Waiting(Line):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            assert second_begun.wait(timeout=20)
+            return super().forward(x)
+
+    second_begun = threading.Event()
+    begun = 0
+
+    def signalling(generator: torch.Generator) -> torch.Tensor:
+        nonlocal begun
+        begun += 1
+        if begun == 2:
+            second_begun.set()
+        return draw(generator)
+
+    assert fit(Waiting(), signalling, FitConfig(steps=2), device=CPU).steps == 2
+
+
+def test_a_batch_that_cannot_be_made_ends_the_run() -> None:
+    def broken(generator: torch.Generator) -> torch.Tensor:
+        raise MemoryError("no room for a batch")
+
+    with pytest.raises(MemoryError, match="no room"):
+        fit(Line(), broken, FitConfig(steps=3), device=CPU)
 
 
 def test_a_budget_of_seconds_ends() -> None:
