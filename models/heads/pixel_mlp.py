@@ -62,10 +62,10 @@ class PixelMLP(nn.Module):
         wide, narrow = (128, 32) if num_outputs < FEW_OUTPUTS else (256, 128)
         self.first = nn.Linear(num_features, wide)
         self.rest = nn.Sequential(
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.BatchNorm1d(wide),
             nn.Linear(wide, narrow),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.BatchNorm1d(narrow),
             nn.Linear(narrow, num_outputs),
         )
@@ -79,11 +79,10 @@ class PixelMLP(nn.Module):
     def whole(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Maps BCHW whose channels together are D, at any resolutions -> logits BCHW at `size`."""
         parts = self.first.weight.split([map_BCHW.shape[1] for map_BCHW in maps], dim=1)
-        hidden = [
-            _upsampled(functional.conv2d(map_BCHW, part[:, :, None, None]), size)
-            for map_BCHW, part in zip(maps, parts, strict=True)
-        ]
-        hidden_BHWC = (torch.stack(hidden).sum(dim=0) + self.first.bias[:, None, None]).permute(0, 2, 3, 1)
+        hidden_BCHW = self.first.bias[:, None, None]
+        for map_BCHW, part in zip(maps, parts, strict=True):
+            hidden_BCHW = hidden_BCHW + _upsampled(functional.conv2d(map_BCHW, part[:, :, None, None]), size)
+        hidden_BHWC = hidden_BCHW.permute(0, 2, 3, 1)
         logits_RC: Tensor = self.rest(hidden_BHWC.flatten(0, 2))
         return logits_RC.unflatten(0, hidden_BHWC.shape[:3]).permute(0, 3, 1, 2)
 
@@ -106,7 +105,8 @@ class PixelMLPs(nn.Module):
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
         """Features of whole images -> logits KBCHW at (height, width)."""
-        maps = self._standardised(features)
+        # Channels last: what is upsampled lies as the rows that the next layer reads.
+        maps = [map_BCHW.contiguous(memory_format=torch.channels_last) for map_BCHW in self._standardised(features)]
         return torch.stack([member.whole(maps, size) for member in self._networks()]).float()
 
     def at_pixels(self, features: Features, place_BKP2: Tensor) -> list[Tensor]:
