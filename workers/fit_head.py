@@ -8,8 +8,9 @@ from models.heads.estimate import estimate
 from models.heads.kinds import HEAD_KINDS
 from models.labelling import FittedHead
 from service.job_spec import LabelSpec
-from workers.artifacts import load_annotated_set, load_generator, pack
+from workers.artifacts import AnnotatedSet, load_annotated_set, load_generator, pack
 from workers.context import Outcome, StepContext
+from workers.device import halving
 from workers.starting_weights import starting_weights
 
 
@@ -17,10 +18,18 @@ def run(context: StepContext) -> Outcome:
     """Fit, store the head, and keep its card for the report; where nothing else will measure it, with an estimate."""
     spec = context.label_spec
     few = load_annotated_set(context, spec.annotation_set_id)
-    kind, config, generator = HEAD_KINDS[spec.head.kind], head_config(spec), load_generator(context)
+    config = head_config(spec)
     weights = starting_weights(context, spec.student) if spec.head.kind == "student" else None
     if weights is not None:
         config = replace(config, weights=weights.folder)
+    return _stored(
+        context, halving(config.batch_size, lambda size: _fit(context, few, replace(config, batch_size=size)))
+    )
+
+
+def _fit(context: StepContext, few: AnnotatedSet, config: Any) -> FittedHead:
+    spec = context.label_spec
+    kind, generator = HEAD_KINDS[spec.head.kind], load_generator(context)
     fitted = kind.fit(
         generator,
         few.examples,
@@ -42,7 +51,7 @@ def run(context: StepContext) -> Outcome:
             progress=context.reporter("estimating how good the head is"),
             stop=context.stop,
         )
-    return _stored(context, fitted)
+    return fitted
 
 
 def head_config(spec: LabelSpec) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.heads.kinds import HEAD_KINDS
 from service import datasets, jobs, reports, steps, students
 from service.bootstrap import Factory
 from service.formats import soft_labels
@@ -99,3 +101,24 @@ def test_features_are_distilled_beside_the_labels_of_pixel_classifiers(factory: 
     with factory.read() as work:
         recipe = students.get(work, jobs.get(work, job.id).result["student_id"]).card["recipe"]
     assert recipe["feature_timestep"] == 150
+
+
+def test_a_fit_that_does_not_fit_goes_on_with_smaller_batches(
+    factory: Factory, generators: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, sizes = HEAD_KINDS["student"], []
+
+    def scarce(generator: Any, examples: Any, classes: Any, config: Any, **options: Any) -> Any:
+        sizes.append(config.batch_size)
+        if config.batch_size > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return kind.fit(generator, examples, classes, config, **options)
+
+    monkeypatch.setitem(HEAD_KINDS, "student", replace(kind, fit=scarce))
+    with factory.work() as work:
+        held_out = tiny.make_annotation_set(work, first=50, count=2).id
+    head = {"kind": "student", **BUDGET, "batch_size": 8}
+    job = submit(factory, generators, "student", head=head, evaluation_set_id=held_out, stop_after="dataset")
+    run_all(factory)
+    assert factories.job_now(factory, job.id).state == "succeeded"
+    assert sizes == [8, 4, 2]
