@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from service import generators
+from service import datasets, generators, origins
 from service.errors import Invalid, fault
 from service.generator_families import GENERATOR_FAMILIES, label_faults
-from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
+from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
 from service.lookup import find
 from service.student_weights import weights_faults
-from service.tables import AnnotationSet, Generator, ImagePool
+from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Student
 from service.unit_of_work import Work
 
 SMALLEST_POOL = 16
@@ -65,11 +66,17 @@ class Faults:
 
 def check(work: Work, spec: JobSpec) -> CheckedSpec:
     """Check every reference of a spec. Raises Invalid."""
-    if isinstance(spec, LabelSpec):
-        return _check_label(work, spec)
-    if isinstance(spec, TrainStudentSpec):
-        return _check_train_student(work, spec)
-    return _check_train_generator(work, spec)
+    match spec:
+        case LabelSpec():
+            return _check_label(work, spec)
+        case TrainStudentSpec():
+            return _check_train_student(work, spec)
+        case DistillSpec():
+            return _check_distill(work, spec)
+        case EvaluateSpec():
+            return _check_evaluate(work, spec)
+        case TrainGeneratorSpec():
+            return _check_train_generator(work, spec)
 
 
 def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
@@ -112,6 +119,106 @@ def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
     faults.raise_if_any()
     assert few is not None
     return CheckedSpec(spec, f"train on {few.name} alone"[:MAX_NAME])
+
+
+def _check_distill(work: Work, spec: DistillSpec) -> CheckedSpec:
+    faults = Faults()
+    dataset = _dataset(work, faults, spec.dataset_id)
+    origin = None if dataset is None else origins.of_dataset(work, dataset)
+    size = None if dataset is None else _size_of_dataset(dataset)
+    few_id = spec.annotation_set_id or (None if origin is None else origin.spec.annotation_set_id)
+    few = None if few_id is None else _few(work, faults, few_id, size)
+    if dataset is not None and few is not None:
+        _check_classes(faults, "annotation_set_id", few, dataset.classes, f"dataset {dataset.id}")
+    _held_out(work, faults, spec.evaluation_set_id, few, size)
+    if dataset is not None and origin is not None:
+        if few_id != origin.spec.annotation_set_id:
+            _check_unseen(faults, spec.evaluation_set_id, [origin.spec.annotation_set_id])
+        _check_what_is_distilled(work, faults, spec, dataset, origin.spec)
+    faults.found += weights_faults(work.settings, spec.student.architecture, spec.student.weights)
+    faults.raise_if_any()
+    assert dataset is not None
+    return CheckedSpec(spec.model_copy(update={"annotation_set_id": few_id}), f"distil {dataset.name}"[:MAX_NAME])
+
+
+def _check_what_is_distilled(
+    work: Work, faults: Faults, spec: DistillSpec, dataset: Dataset, labelled: LabelSpec
+) -> None:
+    """The dataset must have the pools that are wanted, and for features a generator."""
+    has = {shard.pool_kind for shard in datasets.shards(work, dataset.id)}
+    missing = [pool for pool in spec.pools or [] if pool not in has]
+    if missing:
+        images = ", ".join(sorted(has))
+        faults.add("pools", f"The dataset {dataset.id} has no {missing[0]} images; its images are {images}.")
+    if spec.student.mode == "label":
+        return
+    generator = generators.find(work, labelled.generator) if labelled.generator else None
+    if generator is None or generator.state != "ready":
+        faults.add(
+            "student.mode", f"The dataset {dataset.id} has no generator whose features could be distilled; use label."
+        )
+
+
+def _check_evaluate(work: Work, spec: EvaluateSpec) -> CheckedSpec:
+    faults = Faults()
+    subject = (
+        _student(work, faults, spec.student_id)
+        if spec.student_id is not None
+        else _head(work, faults, spec.dataset_id or "")
+    )
+    place = "evaluation_set_id"
+    held_out = _annotation_set(work, faults, place, spec.evaluation_set_id, None if subject is None else subject.size)
+    if subject is not None and held_out is not None:
+        _check_classes(faults, place, held_out, subject.classes, subject.noun)
+        _check_unseen(faults, held_out.id, subject.learned_from)
+    faults.raise_if_any()
+    assert subject is not None
+    return CheckedSpec(spec, f"evaluate {subject.title}"[:MAX_NAME])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a job measures."""
+
+    title: str
+    """What people call it."""
+    noun: str
+    """How a message names it."""
+    classes: list[dict[str, Any]]
+    """What it predicts."""
+    size: ImageSize
+    """Of the images it was made for."""
+    learned_from: list[str]
+    """Annotation sets that it must not be measured on."""
+
+
+def _student(work: Work, faults: Faults, student_id: str) -> Subject | None:
+    student = find(work, Student, student_id)
+    if student is None:
+        faults.add("student_id", f"There is no student {student_id}.")
+        return None
+    sets = origins.learned_from(work, student.job_id)
+    few = work.session.get_one(AnnotationSet, sets[0])
+    size = ImageSize(few.image_height, few.image_width, f"the student {student_id} was trained on")
+    return Subject(student.name, f"student {student_id}", student.classes, size, sets)
+
+
+def _head(work: Work, faults: Faults, dataset_id: str) -> Subject | None:
+    dataset = _dataset(work, faults, dataset_id)
+    if dataset is None:
+        return None
+    sets = origins.learned_from(work, dataset.job_id)
+    title, noun = f"the head of {dataset.name}", f"dataset {dataset_id}"
+    return Subject(title, noun, dataset.classes, _size_of_dataset(dataset), sets)
+
+
+def _dataset(work: Work, faults: Faults, dataset_id: str) -> Dataset | None:
+    dataset = find(work, Dataset, dataset_id)
+    if dataset is None:
+        faults.add("dataset_id", f"There is no dataset {dataset_id}.")
+    elif dataset.state != "sealed":
+        faults.add("dataset_id", f"The dataset {dataset_id} is still {dataset.state}; wait until it is sealed.")
+    return dataset
 
 
 def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
@@ -166,7 +273,8 @@ def _held_out(
     """The annotated images to measure on, where there are any."""
     held_out = None if set_id is None else _annotation_set(work, faults, "evaluation_set_id", set_id, size)
     if few is not None and held_out is not None:
-        _check_evaluation(faults, few, held_out)
+        _check_unseen(faults, held_out.id, [few.id])
+        _check_classes(faults, "evaluation_set_id", held_out, few.classes, "annotation set")
 
 
 def _annotation_set(
@@ -200,17 +308,24 @@ def _size_of_set(few: AnnotationSet) -> ImageSize:
     return ImageSize(few.image_height, few.image_width, f"the annotation set {few.id} has")
 
 
-def _check_evaluation(faults: Faults, few: AnnotationSet, held_out: AnnotationSet) -> None:
-    place = "evaluation_set_id"
-    if few.id == held_out.id:
-        faults.add(place, "The evaluation set is the annotation set itself; choose images the head has not seen.")
-    ours, theirs = _class_list(few), _class_list(held_out)
+def _size_of_dataset(dataset: Dataset) -> ImageSize:
+    return ImageSize(dataset.image_height, dataset.image_width, f"the dataset {dataset.id} has")
+
+
+def _check_unseen(faults: Faults, set_id: str | None, learned_from: list[str]) -> None:
+    if set_id in learned_from:
+        message = "The evaluation set is the annotation set itself; choose images that nothing has learned from."
+        faults.add("evaluation_set_id", message)
+
+
+def _check_classes(faults: Faults, place: str, found: AnnotationSet, classes: list[dict[str, Any]], noun: str) -> None:
+    ours, theirs = _class_list(classes), _class_list(found.classes)
     if ours != theirs:
-        faults.add(place, f"Its classes are {_named(theirs)}, those of the annotation set are {_named(ours)}.")
+        faults.add(place, f"Its classes are {_named(theirs)}, those of the {noun} are {_named(ours)}.")
 
 
-def _class_list(row: AnnotationSet) -> list[tuple[str, bool]]:
-    return [(str(item["name"]), bool(item.get("thing", False))) for item in row.classes]
+def _class_list(classes: list[dict[str, Any]]) -> list[tuple[str, bool]]:
+    return [(str(item["name"]), bool(item.get("thing", False))) for item in classes]
 
 
 def _named(classes: list[tuple[str, bool]]) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
@@ -192,8 +192,7 @@ class LabelSpec(SpecPart):
 
     @model_validator(mode="after")
     def _check_pools(self) -> Self:
-        if len(set(self.pools)) != len(self.pools):
-            raise ValueError("pools names one pool twice")
+        _refuse_repeated(self.pools)
         if "encoded" in self.pools and self.image_pool_id is None:
             raise ValueError("the encoded pool needs image_pool_id")
         return self
@@ -322,7 +321,86 @@ class TrainStudentSpec(SpecPart):
         return self
 
 
-JobSpec = Annotated[LabelSpec | TrainGeneratorSpec | TrainStudentSpec, Field(discriminator="kind")]
+class DistillSpec(SpecPart):
+    """Sealed dataset -> another student -> report; head and dataset stay as they are."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "distill",
+                    "dataset_id": "ds_01kaxv9k7m9n1p3q5r7s9t1v3w",
+                    "evaluation_set_id": "ann_01kaxv6b2c4d6e8f0g2h4j6k8m",
+                    "student": {"architecture": "segformer_b0", "temperature": 4.0},
+                }
+            ]
+        }
+    )
+
+    kind: Literal["distill"]
+    """The kind of job."""
+    name: Name | None = None
+    """What people call the job; empty: made from its kind and dataset."""
+    dataset_id: Reference
+    """The sealed dataset to learn from."""
+    annotation_set_id: Reference | None = None
+    """The few annotated images to learn beside it; empty: those that the dataset was labelled from."""
+    evaluation_set_id: Reference | None = None
+    """Held-out annotated images; without them there is no report."""
+    pools: Annotated[list[PoolKind], Field(min_length=1, max_length=2)] | None = None
+    """Only the dataset's images of these pools; empty: all."""
+    student: StudentSpec = StudentSpec()
+    """Which network is distilled; the modes feature and mix use the generator that the dataset was labelled with."""
+    seed: Seed = 0
+    """Seed of weights, batches and augmentation."""
+
+    @model_validator(mode="after")
+    def _check_pools(self) -> Self:
+        _refuse_repeated(self.pools or [])
+        return self
+
+
+class EvaluateSpec(SpecPart):
+    """A student, or the head that labelled a dataset -> report."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "evaluate",
+                    "student_id": "stu_01kaxvd3f5g7h9j1k3m5n7p9q1",
+                    "evaluation_set_id": "ann_01kaxv6b2c4d6e8f0g2h4j6k8m",
+                }
+            ]
+        }
+    )
+
+    kind: Literal["evaluate"]
+    """The kind of job."""
+    name: Name | None = None
+    """What people call the job; empty: made from its kind and what is measured."""
+    evaluation_set_id: Reference
+    """Held-out annotated images."""
+    student_id: Reference | None = None
+    """The student to measure; exactly one of student_id and dataset_id."""
+    dataset_id: Reference | None = None
+    """The dataset whose head is measured."""
+
+    @model_validator(mode="after")
+    def _check_subject(self) -> Self:
+        if (self.student_id is None) == (self.dataset_id is None):
+            raise ValueError("give exactly one of student_id and dataset_id")
+        return self
+
+
+def _refuse_repeated(pools: Sequence[PoolKind]) -> None:
+    if len(set(pools)) != len(pools):
+        raise ValueError("pools names one pool twice")
+
+
+JobSpec = Annotated[
+    LabelSpec | TrainGeneratorSpec | TrainStudentSpec | DistillSpec | EvaluateSpec, Field(discriminator="kind")
+]
 """Any job."""
 _ADAPTER: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 

@@ -14,7 +14,7 @@ from service.advance import ENDED, advance, cancel_ready_steps, plan_facts
 from service.clock import read_clock
 from service.errors import Conflict, KeyReused
 from service.ids import new_id
-from service.job_spec import JobSpec, TrainGeneratorSpec, dump, parse
+from service.job_spec import DistillSpec, JobSpec, TrainGeneratorSpec, dump, parse
 from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.plan import expected_steps
@@ -47,7 +47,7 @@ def create(work: Work, spec: JobSpec, *, idempotency_key: str | None = None) -> 
         spec=dump(checked.spec),
         state="queued",
         cancel_requested=False,
-        result={},
+        result={"dataset_id": spec.dataset_id} if isinstance(spec, DistillSpec) else {},
         idempotency_key=idempotency_key,
         idempotency_body_sha256=body_sha256,
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from service.job_spec import JobSpec, LabelSpec, TrainStudentSpec
+from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainStudentSpec
 
 StepKind = Literal[
     "fit_head",
@@ -103,6 +103,10 @@ def stages(spec: JobSpec) -> dict[StepKind, tuple[StepKind, ...]]:
         return _label_stages(spec)
     if isinstance(spec, TrainStudentSpec):
         return _measured("train_student", spec.evaluation_set_id)
+    if isinstance(spec, DistillSpec):
+        return _measured("distil", spec.evaluation_set_id)
+    if isinstance(spec, EvaluateSpec):
+        return {"evaluate": ()}
     return {"train_generator": ()}
 
 

@@ -17,7 +17,7 @@ from service.ids import new_id
 from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
 from service.steps import ClaimedStep
 from service.students import NewStudent, StudentFile
-from service.tables import AnnotationSet, Generator, ImagePool, Job, Step
+from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Job, Step
 from service.unit_of_work import Work
 
 CLASSES = [
@@ -101,6 +101,16 @@ def make_job(factory: Factory, **changes: Any) -> Job:
     """A committed label job."""
     with factory.work() as work:
         return jobs.create(work, label_spec(work, **changes)).job
+
+
+def make_dataset(factory: Factory, **changes: Any) -> Dataset:
+    """A sealed dataset, with rows but without files, as a label job that stops there leaves it."""
+    job = make_job(factory, **changes)
+    run_to_end(factory, job.id)
+    with factory.work() as work:
+        row = datasets.get(work, str(job_now(factory, job.id).result["dataset_id"]))
+        row.state = "sealed"
+    return row
 
 
 def claim(factory: Factory, owner: str = "worker-1", queues: tuple[str, ...] = ("gpu", "cpu")) -> ClaimedStep | None:

@@ -18,6 +18,7 @@ from service.formats.shard import ShardSample, read_shard
 from service.tables import Generator
 from workers.context import StepContext
 from workers.device import give_memory_back
+from workers.label_origin import label_origin
 from workers.memory import FreeMemory, free_memory, shortage
 from workers.problems import StepError
 
@@ -87,8 +88,8 @@ def stream_shard(context: StepContext, key: str) -> Iterator[ShardSample]:
 
 
 def find_generator(context: StepContext) -> Generator | None:
-    """The row of the generator that a `label` job names, if it names one."""
-    name = context.label_spec.generator
+    """The row of the generator that the labels come from, where they come from one."""
+    name = label_origin(context).spec.generator
     if name is None:
         return None
     with context.read() as work:
@@ -146,8 +147,8 @@ def zip_directory(folder: Path, path: Path) -> Path:
 
 
 def load_labeller(context: StepContext) -> Labeller:
-    """What this job's `fit_head` left, on its generator where it has one, loaded once like the generator."""
-    key = step_output(context, "fit_head")["head_key"]
+    """What the label job's `fit_head` left, on its generator where it has one, loaded once like the generator."""
+    key = head_output(context)["head_key"]
     generator = load_generator(context)
 
     def load() -> Labeller:
@@ -156,10 +157,15 @@ def load_labeller(context: StepContext) -> Labeller:
     return cached(("head", key, str(context.device)), load)
 
 
-def step_output(context: StepContext, kind: str) -> dict[str, Any]:
-    """The output of an earlier, single step of this job."""
+def head_output(context: StepContext) -> dict[str, Any]:
+    """Output of the `fit_head` that the labels come from: key and card of the head."""
+    return step_output(context, "fit_head", job_id=label_origin(context).job_id)
+
+
+def step_output(context: StepContext, kind: str, *, job_id: str | None = None) -> dict[str, Any]:
+    """The output of an earlier, single step of this job, or of another one."""
     with context.read() as work:
-        found = steps.outputs(work, context.step.job_id, kind)
+        found = steps.outputs(work, job_id or context.step.job_id, kind)
     if not found:
         raise StepError("missing-step", f"The job has no finished step {kind}.", "Retry the job from its start.")
     return found[0]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service import annotation_sets, students
-from service.job_spec import LabelSpec, TrainStudentSpec
+from service import annotation_sets, datasets, students
+from service.job_spec import DistillSpec, EvaluateSpec, LabelSpec, TrainStudentSpec
 from service.tables import Student
-from workers.artifacts import step_output
+from workers.artifacts import head_output, step_output
 from workers.context import StepContext
 from workers.problems import StepError
 
@@ -31,10 +31,16 @@ class Assessment:
 def assessment(context: StepContext) -> Assessment:
     """What this step's job measures."""
     spec = context.step.spec
-    if isinstance(spec, LabelSpec):
-        return _of_label(context, spec)
-    assert isinstance(spec, TrainStudentSpec)
-    return _of_train_student(context, spec)
+    match spec:
+        case LabelSpec():
+            return _of_label(context, spec)
+        case TrainStudentSpec():
+            return _of_train_student(context, spec)
+        case DistillSpec():
+            return _of_distill(context, spec)
+        case EvaluateSpec():
+            return _of_evaluate(context, spec)
+    raise AssertionError(f"a job of kind {spec.kind} measures nothing")
 
 
 def _of_label(context: StepContext, spec: LabelSpec) -> Assessment:
@@ -44,7 +50,7 @@ def _of_label(context: StepContext, spec: LabelSpec) -> Assessment:
         "The student",
         student=student,
         baseline_key=None if spec.evaluation_set_id is None else _baseline_key(context, student),
-        head_card=step_output(context, "fit_head")["card"],
+        head_card=head_output(context)["card"],
     )
 
 
@@ -65,6 +71,25 @@ def _of_train_student(context: StepContext, spec: TrainStudentSpec) -> Assessmen
         few = annotation_sets.get(work, spec.annotation_set_id)
     labels = "1 label" if few.num_images == 1 else f"{few.num_images} labels"
     return Assessment(spec.evaluation_set_id, f"The student trained on {labels} alone", student=_own_student(context))
+
+
+def _of_distill(context: StepContext, spec: DistillSpec) -> Assessment:
+    with context.read() as work:
+        name = datasets.get(work, spec.dataset_id).name
+    images = "" if spec.pools is None else f"the {' and '.join(spec.pools)} images of "
+    return Assessment(
+        spec.evaluation_set_id, f"The student distilled from {images}{name}", student=_own_student(context)
+    )
+
+
+def _of_evaluate(context: StepContext, spec: EvaluateSpec) -> Assessment:
+    with context.read() as work:
+        if spec.student_id is not None:
+            student = students.get(work, spec.student_id)
+            return Assessment(spec.evaluation_set_id, f"The student {student.name}", student=student)
+        assert spec.dataset_id is not None
+        name = datasets.get(work, spec.dataset_id).name
+    return Assessment(spec.evaluation_set_id, f"The head that labelled {name}", head_card=head_output(context)["card"])
 
 
 def _own_student(context: StepContext) -> Student:

@@ -7,7 +7,7 @@ from torch import nn
 from models.feature_distillation import FeatureTeacher
 from models.heads.fusion import middle_timestep
 from models.students.training import StudentTrainConfig, train_student
-from workers.artifacts import AnnotatedSet, load_annotated_set, load_generator, step_output
+from workers.artifacts import AnnotatedSet, head_output, load_annotated_set, load_generator
 from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.problems import StepError
@@ -22,7 +22,7 @@ def run(context: StepContext) -> Outcome:
     """Distil in the spec's mode, fine-tune on the few, store directory and ONNX, record the student."""
     task = student_task(context)
     few = load_annotated_set(context, task.annotation_set_id)
-    data = load_training_data(context)
+    data = load_training_data(context, task.pools)
     config = task.config
     student, training = halving(
         config.batch_size, lambda size: _train(context, task, few, data, with_batch_size(config, size))
@@ -59,7 +59,7 @@ def feature_teacher(context: StepContext, task: StudentTask, data: TrainingData)
         raise StepError(
             "no-generator", "No generator labelled this dataset.", "Choose the mode label for this dataset."
         )
-    timesteps = step_output(context, "fit_head")["card"]["tap_timesteps"]
+    timesteps = head_output(context)["card"]["tap_timesteps"]
     teacher = FeatureTeacher(generator, middle_timestep(timesteps))
     try:
         teacher.check_size(data.row.image_height, data.row.image_width)

@@ -4,36 +4,58 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from service import annotation_sets, generators
-from service.job_spec import LabelSpec, TrainGeneratorSpec, dump
+from service import annotation_sets, datasets
+from service.job_spec import DistillSpec, EvaluateSpec, TrainGeneratorSpec, TrainStudentSpec, dump
 from service.tables import Generator
-from workers.artifacts import step_output
+from workers.artifacts import find_generator, head_output
 from workers.context import StepContext
+from workers.label_origin import label_origin
 
 PACKAGES = ("label-factory", "torch", "diffusers", "transformers", "numpy")
 
 
 def lineage(context: StepContext) -> dict[str, Any]:
-    """Job, spec, annotation set and versions; and generator and head where labels of theirs were learned from."""
+    """Job, spec, annotation set and versions; and the dataset, generator and head whose labels were learned."""
     spec = context.step.spec
-    assert not isinstance(spec, TrainGeneratorSpec)
-    with context.read() as work:
-        few = annotation_sets.get(work, spec.annotation_set_id)
-    return {
+    assert not isinstance(spec, TrainGeneratorSpec | EvaluateSpec)
+    facts = {
         "job_id": context.step.job_id,
         "spec": dump(spec),
-        "annotation_set": {"id": few.id, "name": few.name, "sha256": few.sha256, "num_images": few.num_images},
-        **(_labelled_by(context, spec) if isinstance(spec, LabelSpec) else {"learned_from": "the few labels alone"}),
-        "versions": versions(),
+        "annotation_set": _annotation_set(context, spec.annotation_set_id or ""),
+    }
+    if isinstance(spec, TrainStudentSpec):
+        facts["learned_from"] = "the few labels alone"
+    else:
+        if isinstance(spec, DistillSpec):
+            facts["dataset"] = _dataset(context, spec)
+        facts |= _labelled_by(context)
+    return {**facts, "versions": versions()}
+
+
+def _annotation_set(context: StepContext, set_id: str) -> dict[str, Any]:
+    with context.read() as work:
+        few = annotation_sets.get(work, set_id)
+    return {"id": few.id, "name": few.name, "sha256": few.sha256, "num_images": few.num_images}
+
+
+def _dataset(context: StepContext, spec: DistillSpec) -> dict[str, Any]:
+    origin = label_origin(context)
+    with context.read() as work:
+        row = datasets.get(work, spec.dataset_id)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "job_id": origin.job_id,
+        "pools": spec.pools or origin.spec.pools,
+        "annotation_set": _annotation_set(context, origin.spec.annotation_set_id),
     }
 
 
-def _labelled_by(context: StepContext, spec: LabelSpec) -> dict[str, Any]:
-    head = {name: value for name, value in step_output(context, "fit_head")["card"].items() if name != "curves"}
-    if spec.generator is None:
+def _labelled_by(context: StepContext) -> dict[str, Any]:
+    head = {name: value for name, value in head_output(context)["card"].items() if name != "curves"}
+    generator = find_generator(context)
+    if generator is None:
         return {"generator": None, "head": head}
-    with context.read() as work:
-        generator = generators.get(work, spec.generator)
     return {"generator": known_generator(generator), "head": head}
 
 

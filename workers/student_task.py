@@ -9,11 +9,12 @@ from models.generators.directory import UnsafeDirectory
 from models.students.build import build_student
 from models.students.training import StudentTrainConfig
 from models.students.weights import UnfitWeights
-from service.job_spec import LabelSpec, StudentSpec, TrainStudentSpec
+from service.job_spec import DistillSpec, LabelSpec, PoolKind, StudentSpec, TrainStudentSpec
 from workers.artifacts import AnnotatedSet
 from workers.context import StepContext
 from workers.problems import StepError
 from workers.starting_weights import StartingWeights, starting_weights
+from workers.training_data import POOLS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class StudentTask:
     """Seed of weights, batches and augmentation."""
     weights: StartingWeights | None = None
     """What the backbone starts from, student's and baseline's alike; None: afresh."""
+    pools: tuple[PoolKind, ...] = POOLS
+    """Images of the dataset to learn from, where there is one."""
 
     @property
     def config(self) -> StudentTrainConfig:
@@ -39,8 +42,16 @@ class StudentTask:
 def student_task(context: StepContext) -> StudentTask:
     """The student that this step's job asks for."""
     spec = context.step.spec
-    assert isinstance(spec, LabelSpec | TrainStudentSpec)
-    return StudentTask(spec.annotation_set_id, spec.student, spec.seed, starting_weights(context, spec.student))
+    assert isinstance(spec, LabelSpec | TrainStudentSpec | DistillSpec)
+    assert spec.annotation_set_id is not None, "filled in when the job was made"
+    pools = spec.pools if isinstance(spec, DistillSpec) else None
+    return StudentTask(
+        spec.annotation_set_id,
+        spec.student,
+        spec.seed,
+        weights=starting_weights(context, spec.student),
+        pools=tuple(pools or POOLS),
+    )
 
 
 def new_student(task: StudentTask, few: AnnotatedSet) -> nn.Module:

@@ -21,8 +21,9 @@ def of_job(work: Work, job: Job) -> list[Download]:
     """Everything a job made that can be downloaded by now."""
     found: list[Download] = []
     try:
-        if dataset_id := job.result.get("dataset_id"):
-            found += of_dataset(work, datasets.get(work, dataset_id))
+        dataset_id = job.result.get("dataset_id")
+        if dataset_id and (dataset := datasets.get(work, dataset_id)).job_id == job.id:
+            found += of_dataset(work, dataset)
         if student_id := job.result.get("student_id"):
             found += of_student(students.get(work, student_id))
     except NotFound:

@@ -25,6 +25,8 @@ JOB_TITLES = {
     "label": "Label",
     "train_generator": "Train a generator",
     "train_student": "Train a student",
+    "distill": "Distil",
+    "evaluate": "Evaluate",
 }
 FAMILY_TITLES = {name: family.title for name, family in GENERATOR_FAMILIES.items()}
 TITLES = STEP_TITLES | FAMILY_TITLES

@@ -1,14 +1,25 @@
 """What a job was asked to do, in a few rows, and what to do when it failed."""
 
+from collections.abc import Callable
 from typing import Any
 
 from markupsafe import Markup
 
 from api.dashboard.formatting import count, duration, job_title, percent
-from service import annotation_sets, generators, image_pools
+from service import annotation_sets, datasets, generators, image_pools, students
 from service.errors import NotFound
-from service.job_spec import HeadKind, JobSpec, LabelSpec, StudentSpec, TrainGeneratorSpec, TrainStudentSpec, parse
-from service.tables import Job
+from service.job_spec import (
+    DistillSpec,
+    EvaluateSpec,
+    HeadKind,
+    JobSpec,
+    LabelSpec,
+    StudentSpec,
+    TrainGeneratorSpec,
+    TrainStudentSpec,
+    parse,
+)
+from service.tables import AnnotationSet, Dataset, Generator, Job, Student
 from service.unit_of_work import Work
 
 Row = tuple[str, Any]
@@ -26,6 +37,15 @@ LABELLERS: dict[HeadKind, str] = {
 RETRY = "Retry goes on from the last checkpoint; finished steps are kept. If it fails again, the worker's log has more."
 
 
+PAGES: dict[str, Callable[[Work, str], Generator | AnnotationSet | Dataset | Student]] = {
+    "generators": generators.get,
+    "annotation-sets": annotation_sets.get,
+    "datasets": datasets.get,
+    "students": students.get,
+}
+"""Nouns with a page, and how a row of theirs is found."""
+
+
 def advice(job: Job) -> str:
     """What a person can do about a failed job."""
     kind = str((job.error or {}).get("type", "")).rpartition(":")[2]
@@ -34,17 +54,23 @@ def advice(job: Job) -> str:
 
 def summary(work: Work, job: Job) -> list[Row]:
     """The telling rows of a job's spec."""
-    return [("Kind", job_title(job.kind)), *_asked(work, parse(job.spec)), ("Id", job.id)]
+    spec = parse(job.spec)
+    seed = None if isinstance(spec, EvaluateSpec) else str(spec.seed)
+    return [("Kind", job_title(job.kind)), *_asked(work, spec), ("Seed", seed), ("Id", job.id)]
 
 
 def _asked(work: Work, spec: JobSpec) -> list[Row]:
     match spec:
         case LabelSpec():
-            return [*_label(work, spec), ("Seed", str(spec.seed))]
+            return _label(work, spec)
         case TrainGeneratorSpec():
-            return [*_train(work, spec), ("Seed", str(spec.seed))]
+            return _train(work, spec)
         case TrainStudentSpec():
-            return [*_train_student(work, spec), ("Seed", str(spec.seed))]
+            return _train_student(work, spec)
+        case DistillSpec():
+            return _distill(work, spec)
+        case EvaluateSpec():
+            return _evaluate(work, spec)
 
 
 def _label(work: Work, spec: LabelSpec) -> list[Row]:
@@ -92,6 +118,24 @@ def _train(work: Work, spec: TrainGeneratorSpec) -> list[Row]:
     ]
 
 
+def _distill(work: Work, spec: DistillSpec) -> list[Row]:
+    return [
+        ("Learns from", _link(work, "datasets", spec.dataset_id)),
+        ("Pools", " and ".join(spec.pools) if spec.pools else "all"),
+        ("Annotations", _link(work, "annotation-sets", spec.annotation_set_id)),
+        ("Held-out images", _link(work, "annotation-sets", spec.evaluation_set_id)),
+        *_distils(spec.student),
+    ]
+
+
+def _evaluate(work: Work, spec: EvaluateSpec) -> list[Row]:
+    return [
+        ("Student", _link(work, "students", spec.student_id)),
+        ("Head of", _link(work, "datasets", spec.dataset_id)),
+        ("Held-out images", _link(work, "annotation-sets", spec.evaluation_set_id)),
+    ]
+
+
 def _link(work: Work, noun: str, row_id: str | None) -> Markup | str | None:
     """A row's name, linked where it has a page; its id where the row is gone."""
     if row_id is None:
@@ -100,7 +144,7 @@ def _link(work: Work, noun: str, row_id: str | None) -> Markup | str | None:
         if noun == "image-pools":
             pool = image_pools.get(work, row_id)
             return f"{pool.name} ({count(pool.num_images)})"
-        row = generators.get(work, row_id) if noun == "generators" else annotation_sets.get(work, row_id)
+        row = PAGES[noun](work, row_id)
     except NotFound:
         return row_id
     return Markup('<a href="/{}/{}">{}</a>').format(noun, row.id, row.name)

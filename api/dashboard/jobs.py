@@ -22,7 +22,7 @@ from service.unit_of_work import Work
 
 STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-Kind = Literal["label", "train_generator", "train_student"]
+Kind = Literal["label", "train_generator", "train_student", "distill", "evaluate"]
 ACTIVE = frozenset({"queued", "running", "cancelling"})
 LOG_TYPES: tuple[events.EventType, ...] = ("job.state", "step.state", "log")
 NUM_LOG_LINES = 120

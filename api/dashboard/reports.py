@@ -57,6 +57,7 @@ def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLRespo
         title=f"Report: {job.name}",
         report=report,
         job=job,
+        dataset_id=job.result.get("dataset_id") or job.spec.get("dataset_id"),
         titles=[report_view.row_title(row) for row in rows],
         num_images=next((row.get("num_images") for row in rows if row.get("num_images")), None),
         verdict=report_view.verdict(report.content),

@@ -17,7 +17,7 @@ from service.job_spec import JobSpec
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 JobState = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
-JobKind = Literal["label", "train_generator", "train_student"]
+JobKind = Literal["label", "train_generator", "train_student", "distill", "evaluate"]
 
 SPEC_EXAMPLES: dict[str, Any] = {
     "label": {
@@ -58,6 +58,24 @@ SPEC_EXAMPLES: dict[str, Any] = {
             "image_pool_id": "pool_01kaxv7n5p7q9r1s3t5v7w9x1y",
             "name": "portraits",
             "minutes": 25.0,
+        },
+    },
+    "distill": {
+        "summary": "Another student from a sealed dataset",
+        "value": {
+            "kind": "distill",
+            "dataset_id": "ds_01kaxv9k7m9n1p3q5r7s9t1v3w",
+            "evaluation_set_id": "ann_01kaxv6b2c4d6e8f0g2h4j6k8m",
+            "pools": ["encoded"],
+            "student": {"architecture": "segformer_b0", "temperature": 4.0},
+        },
+    },
+    "evaluate": {
+        "summary": "Measure a student, or the head that labelled a dataset, on other held-out images",
+        "value": {
+            "kind": "evaluate",
+            "student_id": "stu_01kaxvd3f5g7h9j1k3m5n7p9q1",
+            "evaluation_set_id": "ann_01kaxv6b2c4d6e8f0g2h4j6k8m",
         },
     },
     "train_student": {

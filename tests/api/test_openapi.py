@@ -90,7 +90,8 @@ def test_answers_and_bodies_have_examples(document: dict[str, Any]) -> None:
     ):
         assert "example" in schemas[name], name
     job = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
-    assert set(job["examples"]) == {"label", "dataset_only", "without_generator", "train_generator", "train_student"}
+    kinds = {"label", "dataset_only", "without_generator", "train_generator", "train_student", "distill", "evaluate"}
+    assert set(job["examples"]) == kinds
 
 
 def test_the_examples_of_jobs_are_sound_bodies(client: TestClient, document: dict[str, Any]) -> None:

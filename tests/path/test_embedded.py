@@ -45,8 +45,16 @@ def test_few_annotated_images_in_dataset_and_student_out(tmp_path: Path) -> None
         assert all(step["seconds"] > 0 and step["peak_memory_bytes"] > 0 for step in steps)
         report = journey.check_take_home(client, job, tmp_path / "home")
         assert report["num_images"] == 4
-        alone = {"kind": "train_student", "student": journey.STUDENT, **journey.annotated(uploads)}
-        assert journey.verdict_of(client, alone, worker).startswith("The student trained on 3 labels alone reaches")
+        sets, made = journey.annotated(uploads), job["result"]
+        again = {"kind": "distill", "dataset_id": made["dataset_id"], "student": journey.STUDENT, "pools": ["encoded"]}
+        for document, words in (
+            ({"kind": "train_student", "student": journey.STUDENT, **sets}, "The student trained on 3 labels alone"),
+            ({**again, **sets}, "The student distilled from the encoded images of label with tiny"),
+            ({"kind": "evaluate", "student_id": made["student_id"]}, "The student label with tiny"),
+            ({"kind": "evaluate", "dataset_id": made["dataset_id"]}, "The head that labelled label with tiny"),
+        ):
+            wish = {"evaluation_set_id": sets["evaluation_set_id"], **document}
+            assert journey.verdict_of(client, wish, worker).startswith(f"{words} reaches mIoU 0.")
         assert worker.poll() is None
     assert worker.returncode == 0
     factory.close()

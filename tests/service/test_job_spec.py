@@ -14,6 +14,9 @@ TRAIN: dict[str, Any] = {"kind": "train_generator", "name": "n", "image_pool_id"
 
 TRAIN_STUDENT: dict[str, Any] = {"kind": "train_student", "annotation_set_id": "ann_1"}
 
+DISTILL: dict[str, Any] = {"kind": "distill", "dataset_id": "ds_1"}
+EVALUATE: dict[str, Any] = {"kind": "evaluate", "evaluation_set_id": "ann_1", "student_id": "stu_1"}
+
 FEATURE: dict[str, Any] = {**LABEL, "student": {"mode": "feature", "finetune_steps": 5}}
 HARD: dict[str, Any] = {**LABEL, "student": {"labels": "hard", "example_share": 0.0}}
 PIXELS: dict[str, Any] = {**LABEL, "head": {"kind": "pixel_mlp", "members": 10, "tap_timestep": 50}}
@@ -29,7 +32,10 @@ MIX: dict[str, Any] = {**LABEL, "student": {"mode": "mix", "feature_weight": 0.5
 
 @pytest.mark.parametrize(
     "document",
-    [LABEL, TRAIN, TRAIN_STUDENT, {**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX, HARD, PIXELS, STUDENTS],
+    [
+        *(LABEL, TRAIN, TRAIN_STUDENT, DISTILL, EVALUATE),
+        *({**LABEL, "filter": {"drop_share": 0}}, FEATURE, MIX, HARD, PIXELS, STUDENTS),
+    ],
 )
 def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
     spec = parse(document)
@@ -95,6 +101,15 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
         {**TRAIN, "ema_decay": 1.0},
         {**TRAIN_STUDENT, "generator": "g"},
         {**TRAIN_STUDENT, "annotation_set_id": None},
+        {**DISTILL, "dataset_id": 5},
+        {**DISTILL, "pools": []},
+        {**DISTILL, "pools": ["encoded", "encoded"]},
+        {**DISTILL, "pools": ["drawn"]},
+        {**DISTILL, "num_images": 5},
+        {**EVALUATE, "dataset_id": "ds_1"},
+        {**EVALUATE, "student_id": None},
+        {**EVALUATE, "seed": 0},
+        {**EVALUATE, "evaluation_set_id": None},
     ],
 )
 def test_bad_specs_are_refused(document: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service import generators, jobs, steps
+from service import generators, jobs, steps, students
 from service.bootstrap import Factory
 from service.errors import Conflict, Invalid, KeyReused, NotFound
 from service.job_spec import LabelSpec, parse
@@ -19,10 +19,12 @@ from tests.factories import (
     job_now,
     label_spec,
     make_annotation_set,
+    make_dataset,
     make_generator,
     make_job,
     make_pool,
     must_claim,
+    new_student,
     run_to_end,
     state_of,
     succeed,
@@ -112,6 +114,77 @@ def test_a_student_of_the_few_labels_is_a_job_of_two_steps(any_factory: Factory)
     assert job.name == "train on discs alone"
     assert run_to_end(any_factory, job.id) == ["train_student", "evaluate"]
     assert job_now(any_factory, job.id).state == "succeeded"
+
+
+def test_another_student_is_distilled_from_what_the_dataset_has(factory: Factory) -> None:
+    dataset = make_dataset(factory)
+    building = make_job(factory)
+    succeed(factory, must_claim(factory))
+    with factory.work() as work:
+        building_id = str(jobs.get(work, building.id).result["dataset_id"])
+        source = str(jobs.get(work, dataset.job_id).spec["annotation_set_id"])
+        small, other = make_annotation_set(work, image_width=32), make_annotation_set(work, classes=OTHER_CLASSES)
+        few = make_annotation_set(work)
+    kind, wish = "distill", {"kind": "distill", "dataset_id": dataset.id}
+    nowhere = refused(factory, kind=kind, dataset_id="ds_no", annotation_set_id="ann_no", evaluation_set_id="ann_no")
+    assert set(nowhere) == {"dataset_id", "annotation_set_id", "evaluation_set_id"}
+    assert "still building" in refused(factory, kind=kind, dataset_id=building_id)["dataset_id"]
+    assert "64x32" in refused(factory, **wish, annotation_set_id=small.id)["annotation_set_id"]
+    assert "nucleus" in refused(factory, **wish, annotation_set_id=other.id)["annotation_set_id"]
+    assert "nucleus" in refused(factory, **wish, evaluation_set_id=other.id)["evaluation_set_id"]
+    assert "itself" in refused(factory, **wish, evaluation_set_id=source)["evaluation_set_id"]
+    seen = refused(factory, **wish, annotation_set_id=few.id, evaluation_set_id=source)
+    assert "learned from" in seen["evaluation_set_id"], "the head has seen it"
+    assert "no encoded images" in refused(factory, **wish, pools=["encoded"])["pools"]
+    assert set(refused(factory, **wish, student={"weights": "nobodys"})) == {"student.weights"}
+
+
+def test_features_are_distilled_where_the_generator_still_is(factory: Factory) -> None:
+    dataset = make_dataset(factory)
+    wish = {"kind": "distill", "dataset_id": dataset.id, "student": {"mode": "mix"}}
+    with factory.work() as work:
+        jobs.create(work, parse(wish))
+        generator_id = jobs.get(work, dataset.job_id).spec["generator"]
+        generators.get(work, generator_id).state = "failed"
+    assert "no generator" in refused(factory, **wish)["student.mode"]
+
+
+def test_a_distill_job_pins_the_annotated_images_of_its_dataset(any_factory: Factory) -> None:
+    dataset = make_dataset(any_factory, name="cells")
+    with any_factory.work() as work:
+        job = jobs.create(work, parse({"kind": "distill", "dataset_id": dataset.id})).job
+        source = jobs.get(work, dataset.job_id).spec["annotation_set_id"]
+        assert jobs.num_expected_steps(work, job) == 1
+    assert (job.name, job.result) == ("distil cells", {"dataset_id": dataset.id})
+    assert job.spec["annotation_set_id"] == source
+    assert run_to_end(any_factory, job.id) == ["distil"]
+
+
+def test_what_is_measured_has_not_seen_the_images(factory: Factory) -> None:
+    dataset = make_dataset(factory, name="cells")
+    with factory.work() as work:
+        own = make_annotation_set(work)
+        job = jobs.create(work, parse({"kind": "distill", "dataset_id": dataset.id, "annotation_set_id": own.id})).job
+        student = students.record(work, job.id, new_student(dataset.id))
+        source = str(jobs.get(work, dataset.job_id).spec["annotation_set_id"])
+        small, other = make_annotation_set(work, image_width=32), make_annotation_set(work, classes=OTHER_CLASSES)
+        unseen = make_annotation_set(work)
+    run_to_end(factory, job.id)
+    measures = ({"student_id": student.id}, {"dataset_id": dataset.id})
+    for measure in measures:
+        wish = {"kind": "evaluate", **measure}
+        for held_out, words in ((source, "itself"), (small.id, "64x32"), (other.id, "nucleus"), ("ann_no", "no annot")):
+            assert words in refused(factory, **wish, evaluation_set_id=held_out)["evaluation_set_id"]
+    assert "itself" in refused(factory, kind="evaluate", **measures[0], evaluation_set_id=own.id)["evaluation_set_id"]
+    for unknown in ({"student_id": "stu_no"}, {"dataset_id": "ds_no"}):
+        assert set(refused(factory, kind="evaluate", **unknown, evaluation_set_id=unseen.id)) == set(unknown)
+    with factory.work() as work:
+        made = [
+            jobs.create(work, parse({"kind": "evaluate", **measure, "evaluation_set_id": unseen.id})).job
+            for measure in measures
+        ]
+    assert [job.name for job in made] == ["evaluate student", "evaluate the head of cells"]
+    assert [job.result for job in made] == [{}, {}]
 
 
 def test_a_generator_is_found_by_name_and_pinned_by_id(factory: Factory) -> None:

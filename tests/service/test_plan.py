@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +11,7 @@ from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, parse
 from service.plan import PlanFacts, StepView, expected_steps, job_outcome, next_steps
 
 FACTS = PlanFacts(shard_size=256, num_pool_images=300)
+KINDS = [get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(JobSpec)[0])]
 
 
 def spec(**changes: Any) -> LabelSpec:
@@ -70,23 +71,34 @@ def test_a_student_of_the_few_labels_is_measured_where_there_is_something_to_mea
     assert made(parse({**alone, "evaluation_set_id": "e"})) == ["train_student", "evaluate"]
 
 
+def test_distilling_again_and_measuring_again_are_the_last_steps_of_a_label_job() -> None:
+    assert made(parse({"kind": "distill", "dataset_id": "d"})) == ["distil"]
+    assert made(parse({"kind": "distill", "dataset_id": "d", "evaluation_set_id": "e"})) == ["distil", "evaluate"]
+    assert made(parse({"kind": "evaluate", "student_id": "s", "evaluation_set_id": "e"})) == ["evaluate"]
+
+
 def documents() -> st.SearchStrategy[dict[str, Any]]:
     """Jobs of every kind."""
-    held_out = st.none() | st.just("e")
+    ids, held_out = st.just("x"), st.none() | st.just("e")
     label = {
-        "kind": st.just("label"),
-        "annotation_set_id": st.just("a"),
-        "generator": st.just("g"),
-        "image_pool_id": st.just("p"),
+        "annotation_set_id": ids,
+        "generator": ids,
+        "image_pool_id": ids,
         "evaluation_set_id": held_out,
         "pools": st.sampled_from([["synthesized"], ["encoded"], ["synthesized", "encoded"]]),
         "num_images": st.integers(1, 2_000),
         "max_encoded_images": st.none() | st.integers(1, 500),
         "stop_after": st.sampled_from(["dataset", "student"]),
     }
-    train_student = {"kind": st.just("train_student"), "annotation_set_id": st.just("a"), "evaluation_set_id": held_out}
-    train_generator = {"kind": st.just("train_generator"), "name": st.just("n"), "image_pool_id": st.just("p")}
-    return st.one_of(*map(st.fixed_dictionaries, (label, train_student, train_generator)))
+    kinds = {
+        "label": label,
+        "train_generator": {"name": ids, "image_pool_id": ids},
+        "train_student": {"annotation_set_id": ids, "evaluation_set_id": held_out},
+        "distill": {"dataset_id": ids, "evaluation_set_id": held_out},
+        "evaluate": {"student_id": ids, "evaluation_set_id": ids},
+    }
+    assert list(kinds) == KINDS, "a kind without a strategy here"
+    return st.one_of(*(st.fixed_dictionaries({"kind": st.just(kind), **fields}) for kind, fields in kinds.items()))
 
 
 @given(document=documents(), num_pool_images=st.integers(1, 2_000), shard_size=st.integers(1, 300))

@@ -19,6 +19,8 @@ from service import generators as generator_rows
 from service import jobs, reports, steps, students
 from service.bootstrap import Factory
 from service.job_spec import parse
+from service.object_keys import parse as parse_key
+from service.references import referenced
 from service.settings import Settings
 from service.tables import Job, Step
 from tests import factories, tiny
@@ -197,6 +199,100 @@ def test_the_few_labels_alone_make_the_baseline_of_the_same_seed(factory: Factor
             rows = reports.get(work, factories.job_now(factory, job.id).result["report_id"]).content["rows"]
         scores.append({row["name"]: row["confusion_matrix"] for row in rows})
     assert scores[0]["baseline"] == scores[1]["student"]
+
+
+def tensors_of(factory: Factory, student_id: str) -> dict[str, Any]:
+    with factory.read() as work:
+        weights = students.file(students.get(work, student_id), "model.safetensors")
+        return load(b"".join(work.storage.get_stream(weights.key)))
+
+
+LABELLED = ("fit_head", "label_shard", "seal_dataset", "export_dataset")
+
+
+@pytest.mark.parametrize("mode", ["label", "mix"])
+def test_a_sealed_dataset_makes_another_student_as_its_own_job_would(
+    factory: Factory, generators: Path, mode: str
+) -> None:
+    with factory.work() as work:
+        held_out = tiny.make_annotation_set(work, first=50, count=4)
+    student = {"architecture": "upernet_textnet", "mode": mode, **tiny.STUDENT_BUDGET}
+    first = label_job(factory, generators, student=student, seed=3, name="discs")
+    run_steps(factory, *LABELLED[:3], "distil", "evaluate", "export_dataset")
+    made = factories.job_now(factory, first.id).result
+    wish = {"kind": "distill", "dataset_id": made["dataset_id"], "student": student, "seed": 3}
+    again = submit(factory, **wish, evaluation_set_id=held_out.id, name="again")
+    run_steps(factory, "distil", "evaluate")
+    ended = factories.job_now(factory, again.id)
+    assert ended.state == "succeeded", ended.error
+    assert set(ended.result) == {"dataset_id", "student_id", "report_id"}
+    before, after = (tensors_of(factory, result["student_id"]) for result in (made, ended.result))
+    assert all((before[name] == after[name]).all() for name in before), "the same dataset, recipe and seed"
+    with factory.read() as work:
+        row = students.get(work, ended.result["student_id"])
+        content = reports.get(work, ended.result["report_id"]).content
+    assert (row.name, row.dataset_id) == ("again", made["dataset_id"])
+    assert row.card["dataset"]["job_id"] == first.id
+    assert row.card["generator"]["digest"]
+    assert [entry["name"] for entry in content["rows"]] == ["student"]
+    assert content["verdict"].startswith("The student distilled from discs reaches mIoU 0.")
+    assert content["cross_validation"] == []
+
+
+def test_a_dataset_of_both_pools_restricted_to_one_is_the_dataset_of_that_pool(
+    factory: Factory, generators: Path
+) -> None:
+    with factory.work() as work:
+        references: dict[str, Any] = {
+            "generator": tiny.make_generator(work, generators).id,
+            "annotation_set_id": tiny.make_annotation_set(work).id,
+            "image_pool_id": tiny.make_pool(work, parts=(5,)).id,
+        }
+    student = {"architecture": "segformer_nano", **tiny.STUDENT_BUDGET}
+    trained = []
+    for pools in (["encoded"], ["synthesized", "encoded"]):
+        job = label_job(factory, generators, **references, pools=pools, num_images=3, stop_after="dataset")
+        run_steps(factory, "fit_head", *("label_shard" for _ in pools), "seal_dataset", "export_dataset")
+        dataset_id = factories.job_now(factory, job.id).result["dataset_id"]
+        alone = submit(factory, kind="distill", dataset_id=dataset_id, pools=["encoded"], student=student)
+        run_steps(factory, "distil")
+        trained.append(tensors_of(factory, factories.job_now(factory, alone.id).result["student_id"]))
+    assert all((trained[0][name] == trained[1][name]).all() for name in trained[0])
+
+
+def test_a_student_and_the_head_of_a_dataset_are_measured_on_their_own(factory: Factory, generators: Path) -> None:
+    with factory.work() as work:
+        held_out, other = (tiny.make_annotation_set(work, first=first, count=4) for first in (50, 70))
+    label = label_job(factory, generators, evaluation_set_id=held_out.id, name="discs")
+    run_steps(factory, *LABELLED[:3], "distil", "train_baseline", "evaluate", "export_dataset")
+    made = factories.job_now(factory, label.id).result
+    with factory.read() as work:
+        known = {row["name"]: row for row in reports.get(work, made["report_id"]).content["rows"]}
+        card = students.get(work, made["student_id"]).card
+        head = parse_key(step_of(factory, label.id, "fit_head").output["head_key"])
+        assert referenced(work, [head]) == {head.key}, "the head of a dataset is never an orphan"
+    for name, measure, words in (
+        ("student", {"student_id": made["student_id"]}, "The student discs reaches mIoU"),
+        ("head", {"dataset_id": made["dataset_id"]}, "The head that labelled discs reaches mIoU"),
+    ):
+        contents = []
+        for images in (held_out, other):
+            job = submit(factory, kind="evaluate", evaluation_set_id=images.id, **measure)
+            run_steps(factory, "evaluate")
+            ended = factories.job_now(factory, job.id)
+            assert ended.state == "succeeded", ended.error
+            assert set(ended.result) == {"report_id"}
+            with factory.read() as work:
+                report = reports.get(work, ended.result["report_id"])
+            assert report.student_id == measure.get("student_id")
+            assert report.content["verdict"].startswith(words)
+            contents.append(report.content)
+        same, on_others = contents
+        assert [row["name"] for row in same["rows"]] == [name]
+        assert same["rows"] == [known[name]], "the same images, the same numbers as in the job's own report"
+        assert on_others["rows"][0]["confusion_matrix"] != known[name]["confusion_matrix"]
+    with factory.read() as work:
+        assert students.get(work, made["student_id"]).card == card, "a student never changes"
 
 
 def train_job(factory: Factory, **changes: Any) -> Job:

@@ -12,7 +12,7 @@ from tests.api.dashboard.conftest import Furnished
 from tests.api.dashboard.scenery import HOSTILE
 
 LISTS = ["/", "/jobs", "/generators", "/annotation-sets", "/datasets", "/students", "/reports", "/docs"]
-KINDS = ["train_student"]
+KINDS = ["train_student", "distill", "evaluate a student", "evaluate a head"]
 """Finished jobs of the other kinds."""
 STATES = ["succeeded", *KINDS, "training", "failed", "cancelled", "labelling", "cancelling", "queued"]
 
@@ -153,6 +153,17 @@ def test_a_student_without_a_dataset_says_so(furnished: Furnished) -> None:
     assert "2 of 2 done" in job
 
 
+def test_jobs_of_other_kinds_link_to_what_they_begin_with(furnished: Furnished) -> None:
+    dataset, student = (f'href="/{noun}/{furnished.result(name)}"' for noun, name in
+                        (("datasets", "dataset_id"), ("students", "student_id")))  # fmt: skip
+    wanted = {"distill": dataset, "evaluate a student": student, "evaluate a head": dataset}
+    for kind, link in wanted.items():
+        job = furnished.client.get(f"/jobs/{furnished.jobs[kind]}").text
+        assert link in job, kind
+        assert "/exports/coco" not in job, "the dataset is another job's to take home"
+        assert link in furnished.client.get(f"/reports/{furnished.result('report_id', kind)}").text, kind
+
+
 def test_shards_are_one_bar(furnished: Furnished) -> None:
     text = furnished.client.get(f"/jobs/{furnished.jobs['labelling']}").text
     assert text.count("Label images") >= 1
@@ -171,6 +182,6 @@ def test_curves_are_thinned_and_ordered(furnished: Furnished) -> None:
 
 def test_the_overview_counts_what_there_is(furnished: Furnished) -> None:
     text = furnished.client.get("/").text
-    assert re.search(r"<b>8</b>\s*<span>jobs</span>", text)
+    assert re.search(r"<b>11</b>\s*<span>jobs</span>", text)
     assert "eight shards" in text
     assert "Begin here" not in text
