@@ -13,6 +13,8 @@ from api.pagination import PagingDep, encode_cursor
 from service import generators
 from service.tables import Generator
 
+DRAWN = ("curves", "looks")
+"""What the charts show."""
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
@@ -53,7 +55,7 @@ def _rows(generator: Generator) -> list[Row]:
         ("Family", title(generator.family)),
         ("Images", f"{generator.image_width}×{generator.image_height}, {generator.image_channels} channels"),
         ("Parameters", parameters),
-        *card_rows(generator.card),
+        *card_rows(generator.card, skip=DRAWN),
         ("Digest", generator.digest),
         ("Id", generator.id),
     ]

@@ -1,4 +1,4 @@
-// Live curves of a job: a small chart per step kind and metric, from /jobs/{id}/curves.json, then from the event stream.
+// Curves of a job: a small chart per step kind and metric, from /jobs/{id}/curves.json; on its own page live, from the event stream.
 (() => {
   "use strict";
   const panel = document.querySelector("[data-curves]");
@@ -85,7 +85,7 @@
     ({ titles, metrics, dull, looked } = found);
     found.curves.forEach(open);
     redraw();
-    job.addEventListener("jobevent", (event) => {
+    job?.addEventListener("jobevent", (event) => {
       if (event.detail.type === "step.progress") grow(event.detail.data);
     });
     let width = area.clientWidth;
