@@ -22,6 +22,8 @@ class GeneratorFamily:
     """Reads features at a diffusion time, which a job may choose as `head.tap_timestep`."""
     can_train: bool = False
     """A `train_generator` job can begin with one."""
+    has_adapters: bool = False
+    """Low-rank adapters are enough to teach it: there is attention on every level."""
 
 
 TRAINED_HERE = "unet_diffusion"
@@ -29,8 +31,8 @@ TRAINED_HERE = "unet_diffusion"
 
 GENERATOR_FAMILIES = {
     TRAINED_HERE: GeneratorFamily("UNet diffusion", can_train=True),
-    "latent_diffusion": GeneratorFamily("Latent diffusion with prompts", can_train=True),
-    "dit": GeneratorFamily("Diffusion transformer with classes", can_train=True),
+    "latent_diffusion": GeneratorFamily("Latent diffusion with prompts", can_train=True, has_adapters=True),
+    "dit": GeneratorFamily("Diffusion transformer with classes", can_train=True, has_adapters=True),
     "stylegan2": GeneratorFamily("StyleGAN2", can_encode=False, has_noise=False),
     "encoder": GeneratorFamily("Frozen encoder", can_sample=False, has_noise=False),
 }

@@ -225,7 +225,7 @@ def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
     faults = Faults()
     base = None if spec.base_generator is None else generators.find(work, spec.base_generator)
     if spec.base_generator is not None:
-        _check_base(faults, spec.base_generator, base)
+        _check_base(faults, spec, base)
     pool = _pool(work, faults, spec.image_pool_id, None)
     if pool is not None and pool.num_images < SMALLEST_POOL:
         message = f"The pool {pool.id} has {pool.num_images} images; a generator needs at least {SMALLEST_POOL}."
@@ -241,11 +241,11 @@ def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
     return CheckedSpec(pinned, spec.name)
 
 
-def _check_base(faults: Faults, reference: str, base: Generator | None) -> None:
+def _check_base(faults: Faults, spec: TrainGeneratorSpec, base: Generator | None) -> None:
     """The generator to begin with."""
     place = "base_generator"
     if base is None:
-        faults.add(place, f"There is no generator {reference}.")
+        faults.add(place, f"There is no generator {spec.base_generator}.")
     elif base.state != "ready":
         faults.add(place, f"The generator {base.name} is {base.state}, not ready.")
     elif not GENERATOR_FAMILIES[base.family].can_train:
@@ -256,6 +256,11 @@ def _check_base(faults: Faults, reference: str, base: Generator | None) -> None:
             f"The generator {base.name} makes images of {base.image_channels} channels, pools have {POOL_CHANNELS}."
         )
         faults.add(place, message)
+    elif spec.lora_rank is not None and not GENERATOR_FAMILIES[base.family].has_adapters:
+        title = GENERATOR_FAMILIES[base.family].title
+        faults.add(
+            "lora_rank", f"The generator {base.name} ({title}) has too little attention for adapters; leave it out."
+        )
 
 
 def _few(work: Work, faults: Faults, set_id: str, size: ImageSize | None) -> AnnotationSet | None:

@@ -252,8 +252,11 @@ class TrainGeneratorSpec(SpecPart):
     image_pool_id: Reference
     """Sealed pool to learn from."""
     base_generator: Reference | None = None
-    """Id or name of a ready generator to begin with, of a diffusion family and the pool's image size; all its weights
-    learn on. Empty: a new network with random weights."""
+    """Id or name of a ready generator to begin with, of a diffusion family and the pool's image size; its weights learn
+    on. Empty: a new network with random weights."""
+    lora_rank: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Of a base generator train low-rank adapters of its attention alone and merge them in the end: for large networks
+    and few images. Empty: all of its weights learn."""
     steps: Steps | None = None
     """Optimiser steps; at most one of steps and minutes."""
     minutes: Annotated[float, Field(gt=0, le=100_000)] | None = None
@@ -281,6 +284,8 @@ class TrainGeneratorSpec(SpecPart):
     def _check_base(self) -> Self:
         if self.base_generator is not None and self.network != NetworkSpec():
             raise ValueError("a base generator brings its own network: leave out network or base_generator")
+        if self.base_generator is None and self.lora_rank is not None:
+            raise ValueError("lora_rank is for a base generator: random weights must all learn")
         return self
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from models.examples import to_uint8_images
+from models.generators.adapters import AdaptersMissing
 from models.generators.card import render_card
 from models.generators.diffusion import DiffusionGenerator
 from models.generators.families import FAMILIES
@@ -35,7 +36,12 @@ def run(context: StepContext) -> Outcome:
     pool = _pool(context)
     images_BCHW = load_pool(context, pool)
     config = train_config(context.train_generator_spec, tuple(images_BCHW.shape[1:]), context.device)
-    result = halving(config.batch_size, lambda size: _train(context, images_BCHW, replace(config, batch_size=size)))
+    try:
+        result = halving(config.batch_size, lambda size: _train(context, images_BCHW, replace(config, batch_size=size)))
+    except AdaptersMissing as error:
+        raise StepError(
+            "adapters-missing", str(error), "Install the extra, or submit the job without lora_rank."
+        ) from None
     context.say("storing the generator")
     return _stored(context, pool, result)
 

@@ -112,6 +112,7 @@ def _train(work: Work, spec: TrainGeneratorSpec) -> list[Row]:
     return [
         ("Generator", spec.name),
         ("Begins with", _link(work, "generators", spec.base_generator)),
+        ("Learns", f"adapters of rank {spec.lora_rank}" if spec.lora_rank else None),
         ("Learns from", _link(work, "image-pools", spec.image_pool_id)),
         ("Budget", budget),
         ("Held out", percent(spec.holdout_share)),

@@ -26,6 +26,7 @@ RECIPE = (
     "steps",
     "batch_size",
     "learning_rate",
+    "lora_rank",
     "ema_decay",
     "seed",
     "train_images",
@@ -59,7 +60,7 @@ def render_card(name: str, facts: dict[str, Any]) -> str:
         f"# {name}",
         "",
         f"A diffusion generator of {height}x{width} images with {channels} channels, trained by Label Factory",
-        f"(`train_generator`, family {family}).{_base(training.get('base'))}",
+        f"(`train_generator`, family {family}).{_base(training)}",
         "",
         "![Samples](samples.png)",
         "",
@@ -78,12 +79,15 @@ def render_card(name: str, facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _base(base: Mapping[str, Any] | None) -> str:
+def _base(training: Mapping[str, Any]) -> str:
     """What it began with."""
+    base = training.get("base")
     if not base:
         return ""
+    rank = training.get("lora_rank")
+    how = f", of which low-rank adapters learned (rank {rank}, merged)" if rank else ""
     licence = f", licence {base['licence']}" if base.get("licence") else ""
-    return f" It began with the weights of {base['name']} (digest {base['digest']}{licence})."
+    return f" It began with the weights of {base['name']} (digest {base['digest']}{licence}){how}."
 
 
 def _measured(training: dict[str, Any]) -> list[str]:

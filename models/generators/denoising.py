@@ -32,11 +32,11 @@ class NoisyBatch:
 
 
 class DenoisingObjective(nn.Module):
-    """Mean squared error of what the denoiser, which is all that is trained, answers."""
+    """Mean squared error of what the denoiser answers; those of its weights that have gradients are trained."""
 
     def __init__(self, generator: DiffusionGenerator) -> None:
         super().__init__()
-        self.denoiser = generator.denoiser.requires_grad_(True)
+        self.denoiser = generator.denoiser
         self._generator = generator
 
     def forward(self, batch: NoisyBatch) -> dict[str, Tensor]:

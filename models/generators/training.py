@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from models.contracts import Progress, Stop
+from models.generators import adapters
+from models.generators.adapters import adapted
 from models.generators.denoising import DenoisingObjective, batches_of
 from models.generators.diffusion import DiffusionGenerator
 from models.generators.network import NetworkConfig, network_for
@@ -44,6 +46,8 @@ class GeneratorTrainConfig:
     """None: chosen from the image size; a base generator brings its own."""
     learning_rate: float | None = None
     """None: FROM_SCRATCH, or the family's own rate for fine-tuning a base generator."""
+    lora_rank: int | None = None
+    """Of a base generator train low-rank adapters alone; None: all of its weights."""
     ema_decay: float = 0.998
     seed: int = 0
     holdout_share: float = 0.05
@@ -64,6 +68,8 @@ class GeneratorTrainConfig:
     def __post_init__(self) -> None:
         if self.steps is not None and self.minutes is not None:
             raise ValueError("give steps or minutes, not both")
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise ValueError(f"lora_rank must be 1 or more, got {self.lora_rank}")
         if not 0 <= self.holdout_share <= 0.5:
             raise ValueError(f"holdout_share must be in [0, 0.5], got {self.holdout_share}")
 
@@ -138,17 +144,17 @@ def train_generator(
         on_samples=on_samples,
         on_warning=on_warning,
     )
-    fitted = fit(
-        DenoisingObjective(generator),
-        batches_of(generator, pool.train_BCHW, config.batch_size, config.symmetry, device),
-        config.loop(),
-        device=device,
-        progress=watch.report,
-        stop=stop,
-        checkpoint_path=checkpoint_path,
-        observe=watch.observe,
-    )
-    generator.denoiser.requires_grad_(False)
+    with adapted(generator.denoiser, config.lora_rank, seed=config.seed):
+        fitted = fit(
+            DenoisingObjective(generator),
+            batches_of(generator, pool.train_BCHW, config.batch_size, config.symmetry, device),
+            config.loop(),
+            device=device,
+            progress=watch.report,
+            stop=stop,
+            checkpoint_path=checkpoint_path,
+            observe=watch.observe,
+        )
     _look_at_the_end(watch, fitted)
     return _finish(generator, fitted, config, pool, stop)
 
@@ -163,8 +169,10 @@ def _begun(
                 f"the base generator makes images of {base.image_size} with its own network; got images of {image_size} "
                 f"and network {config.network}"
             )
-        rate = base.fine_tuning_rate if config.learning_rate is None else config.learning_rate
-        return base, replace(config, learning_rate=rate)
+        rate = base.fine_tuning_rate if config.lora_rank is None else adapters.RATE
+        return base, replace(config, learning_rate=config.learning_rate or rate)
+    if config.lora_rank is not None:
+        raise ValueError("lora_rank is for a base generator: random weights must all learn")
     channels, height, width = image_size
     size = (channels, height, width)
     config = replace(

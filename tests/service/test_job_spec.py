@@ -61,6 +61,8 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
         {**LABEL, "name": ""},
         {**LABEL, "name": "a\nb"},
         {**TRAIN, "base_generator": "painter", "network": {"attention": False}},
+        {**TRAIN, "lora_rank": 4},
+        {**TRAIN, "base_generator": "painter", "lora_rank": 0},
         {**TRAIN, "network": {"patch_size": 3}},
         {**TRAIN, "network": {"block_out_channels": [12]}},
         {**LABEL, "filter": {"drop_share": float("nan")}},

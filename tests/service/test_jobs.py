@@ -363,6 +363,15 @@ def test_a_base_that_cannot_be_trained_here_is_refused_by_its_name(factory: Fact
         assert words in found["base_generator"]
 
 
+def test_adapters_are_for_families_with_attention(factory: Factory) -> None:
+    with factory.work() as work:
+        make_generator(work, name="painter", family="latent_diffusion")
+        make_generator(work, name="pixels")
+        jobs.create(work, train_spec(work, name="tissue", base_generator="painter", lora_rank=4))
+    found = training_faults(factory, base_generator="pixels", lora_rank=4)
+    assert set(found) == {"lora_rank"}
+
+
 def test_a_pool_too_small_for_a_generator_is_refused_at_the_edge(factory: Factory) -> None:
     with factory.work() as work:
         pool_id = make_pool(work, sizes=(15,)).id

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.contracts import Stopped
+from models.generators import adapters
+from models.generators.adapters import ATTENTION, AdaptersMissing, adapted
 from models.generators.denoising import DenoisingObjective, noisy_batch
 from models.generators.diffusion import DiffusionGenerator
 from models.generators.families import load_source
@@ -125,6 +127,55 @@ def test_only_the_denoiser_is_trained(tmp_path: Path) -> None:
     generator = base(latent_diffusion(tmp_path))
     objective = DenoisingObjective(generator)
     assert {id(value) for value in objective.parameters()} == {id(value) for value in generator.denoiser.parameters()}
+
+
+@pytest.mark.parametrize("layout", ["latent_diffusion", "dit"])
+def test_adapters_learn_alone_and_are_merged(layout: str, tmp_path: Path) -> None:
+    directory = TINY[layout][1](tmp_path / "base")
+    began, learned = base(directory), base(directory)
+    train_generator(pool(began), replace(CONFIG, lora_rank=2, learning_rate=None), base=learned)
+    before, after = began.denoiser.state_dict(), learned.denoiser.state_dict()
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.removesuffix(".weight").endswith(ATTENTION) for name in moved)
+    for name in moved:
+        difference_RC = (after[name] - before[name]).double()
+        assert int(torch.linalg.matrix_rank(difference_RC, rtol=1e-3)) <= 2
+    learned.save(tmp_path / "learned")
+    again = base(tmp_path / "learned")
+    assert again.facts.training["lora_rank"] == 2
+    drawn_BCHW, kept_BCHW = (generator.sample([1], num_steps=2)[0] for generator in (learned, again))
+    assert float((drawn_BCHW - kept_BCHW).abs().mean()) < 0.02
+
+
+def test_interrupted_adapters_end_with_the_same_bits(tmp_path: Path) -> None:
+    directory, config = TINY["dit"][1](tmp_path / "base"), replace(CONFIG, lora_rank=2)
+    checkpoint = tmp_path / "run.safetensors"
+    whole = train_generator(pool(base(directory)), config, base=base(directory))
+    asked = iter([False, False])
+    with pytest.raises(Stopped):
+        train_generator(
+            pool(base(directory)),
+            config,
+            base=base(directory),
+            stop=lambda: next(asked, True),
+            checkpoint_path=checkpoint,
+        )
+    resumed = train_generator(pool(base(directory)), config, base=base(directory), checkpoint_path=checkpoint)
+    weights, others = whole.generator.denoiser.state_dict(), resumed.generator.denoiser.state_dict()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_adapters_need_peft_attention_and_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="no attention"), adapted(nn.Linear(2, 2), 4):
+        pass
+    with pytest.raises(ValueError, match="for a base generator"):
+        train_generator(torch.zeros(16, 3, 16, 16, dtype=torch.uint8), replace(CONFIG, lora_rank=2))
+    monkeypatch.setattr(adapters, "find_spec", lambda _name: None)
+    generator = base(TINY["dit"][1](tmp_path))
+    with pytest.raises(AdaptersMissing, match="pip install"):
+        train_generator(pool(generator), replace(CONFIG, lora_rank=2), base=generator)
 
 
 def test_a_base_of_another_size_or_beside_a_network_is_refused(tmp_path: Path) -> None:
