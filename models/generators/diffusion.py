@@ -195,17 +195,23 @@ class DiffusionGenerator(ABC):
 
     @torch.no_grad()
     def encode(self, images_BCHW: Tensor, *, tap_timestep: int | None = None, seeds: Sequence[int]) -> Features:
-        """Noises images in [-1, 1] to the timestep, one seed each, and returns the features of one pass."""
+        """Noises images in [-1, 1] to the timestep, one seed each, and returns the features of one pass.
+
+        The pass ends at the last map, unless a tap needs the network's answer.
+        """
         if tuple(images_BCHW.shape[1:]) != self.image_size or len(seeds) != len(images_BCHW):
             raise ValueError(f"expected {len(seeds)} images of {self.image_size}, got {tuple(images_BCHW.shape)}")
         timestep = self._checked(tap_timestep)
         latents_BCHW = self.to_latent(images_BCHW.to(self.device, torch.float32))
         times_B = torch.full((len(seeds),), timestep, device=self.device)
         noised_BCHW = self.scheduler.add_noise(latents_BCHW, self._noise(seeds), times_B)
+        conditions = self._encoding_conditions(len(seeds))
+        if set(self.facts.tap_names) <= set(self._taps.channels):
+            with mixed_precision(self.device), self._taps.recording_only() as recorded:
+                self._predict(noised_BCHW, timestep, conditions)
+            return self._features(recorded, None)
         self.scheduler.set_timesteps(self.num_train_timesteps)
-        _, clean_BCHW, recorded = self._denoise(
-            noised_BCHW, timestep, self._encoding_conditions(len(seeds)), record=True
-        )
+        _, clean_BCHW, recorded = self._denoise(noised_BCHW, timestep, conditions, record=True)
         return self._features(recorded, clean_BCHW)
 
     def _checked(self, timestep: int | None) -> int:
@@ -224,8 +230,8 @@ class DiffusionGenerator(ABC):
         step = self.scheduler.step(output_BCHW.float(), timestep, latents_BCHW)
         return step.prev_sample, step.pred_original_sample, recorded
 
-    def _features(self, recorded: Features, clean_BCHW: Tensor) -> Features:
-        """The selected maps; `clean_BCHW` is the guess of the clean latents, for families that show it."""
+    def _features(self, recorded: Features, clean_BCHW: Tensor | None) -> Features:
+        """The selected maps; `clean_BCHW` is the guess of the clean latents where it is known, for families that show it."""
         del clean_BCHW
         return {name: recorded[name].float() for name in self.facts.tap_names}
 

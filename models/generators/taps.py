@@ -9,7 +9,7 @@ coarse to fine.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,16 +37,21 @@ class Tap:
     """The module's output -> map BCHW."""
 
 
+class _PassEndedError(Exception):
+    """The last map that is wanted has been computed."""
+
+
 class Taps:
     """Records the selected maps while `recording` is open."""
 
     def __init__(self, taps: Mapping[str, Tap]) -> None:
         self.channels = {name: tap.channels for name, tap in taps.items()}
-        """Every tap -> channels, coarse to fine."""
+        """Every tap -> channels, coarse to fine, which is the order in which a pass computes them."""
         self.strides = {name: tap.stride for name, tap in taps.items()}
         """Every tap -> pixels of the network per feature pixel."""
         self._selected: frozenset[str] = frozenset()
         self._sink: Features | None = None
+        self._end: str | None = None
         for name, tap in taps.items():
             self._hook(name, tap)
 
@@ -64,10 +69,22 @@ class Taps:
         finally:
             self._sink = None
 
+    @contextmanager
+    def recording_only(self) -> Iterator[Features]:
+        """The same, and a pass made inside ends, with the context, at the last selected map: nobody needs its answer."""
+        self._end = [name for name in self.channels if name in self._selected][-1]
+        try:
+            with suppress(_PassEndedError), self.recording() as sink:
+                yield sink
+        finally:
+            self._end = None
+
     def _hook(self, name: str, tap: Tap) -> None:
         def record(_module: nn.Module, _inputs: tuple[object, ...], output: Any) -> None:
             if self._sink is not None and name in self._selected:
                 self._sink[name] = tap.read(output)
+                if name == self._end:
+                    raise _PassEndedError
 
         tap.module.register_forward_hook(record)
 

@@ -139,13 +139,15 @@ class UNetDiffusionGenerator(DiffusionGenerator):
         output_BCHW: Tensor = self.unet(latents_BCHW, timestep).sample
         return output_BCHW
 
-    def _features(self, recorded: Features, clean_BCHW: Tensor) -> Features:
+    def _features(self, recorded: Features, clean_BCHW: Tensor | None) -> Features:
         """Cropped to the image; with the guess of the clean image, where it is selected."""
         if self._padded_hw != self.image_size[1:]:
             recorded = {
                 name: self._cropped(map_BCHW, self.available_taps[name][1]) for name, map_BCHW in recorded.items()
             }
-        return super()._features({**recorded, CLEAN_TAP: self.to_image(clean_BCHW)}, clean_BCHW)
+        if clean_BCHW is not None:
+            recorded = {**recorded, CLEAN_TAP: self.to_image(clean_BCHW)}
+        return super()._features(recorded, clean_BCHW)
 
     def _cropped(self, map_BCHW: Tensor, stride: int) -> Tensor:
         """The part of a feature map that lies over the image; between pixels where the stride does not divide it."""
