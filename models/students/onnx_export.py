@@ -1,5 +1,7 @@
 """A student as one ONNX file, and proof that it answers as torch does. Axes: B batch, C channel, H, W."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +61,29 @@ def _export_traced(deployed: nn.Module, path: Path, image_BCHW: Tensor) -> None:
 
 def _export_captured(deployed: nn.Module, path: Path, image_BCHW: Tensor) -> None:
     """By graph capture: everything, in twenty seconds."""
-    program = torch.onnx.export(
-        deployed,
-        (image_BCHW,),
-        input_names=["pixel_values"],
-        output_names=["logits"],
-        opset_version=OPSET,
-        dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch", min=1, max=4096)}},
-        dynamo=True,
-        verbose=False,
-    )
+    with _written_out_attention(deployed.student):
+        program = torch.onnx.export(
+            deployed,
+            (image_BCHW,),
+            input_names=["pixel_values"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            dynamo=True,
+            verbose=False,
+        )
     program.save(path, external_data=False)
+
+
+@contextmanager
+def _written_out_attention(student: Any) -> Iterator[None]:
+    """Attention as products and a softmax: captured, the fused one leaves strides that Swin's windows cannot be viewed in."""
+    before = student.config._attn_implementation
+    student.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        student.set_attn_implementation(before)
 
 
 def _parity(deployed: nn.Module, path: Path, image_BCHW: Tensor) -> dict[str, Any]:

@@ -3,8 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
-from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForSemanticSegmentation,
+    SwinConfig,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
+)
 
 from models.students.build import build_student, num_parameters
 from models.students.card import load_student, save_student
@@ -39,3 +46,15 @@ def test_onnx_agrees_in_any_batch_size(tmp_path: Path) -> None:
     assert parity["agreement"] == 1.0
     assert parity["num_images"] == 3
     assert parity["max_abs_error"] < 1e-3
+
+
+@pytest.mark.slow
+def test_onnx_of_shifted_windows_agrees_and_leaves_the_student_as_it_was(tmp_path: Path) -> None:
+    stages = [f"stage{index}" for index in range(1, 5)]
+    backbone = SwinConfig(patch_size=2, embed_dim=24, depths=[2, 1, 1, 1], num_heads=[1, 2, 2, 4], out_features=stages)
+    config = UperNetConfig(backbone_config=backbone, hidden_size=16, use_auxiliary_head=False, num_labels=2)
+    student = UperNetForSemanticSegmentation(config).eval()
+    before = student.config._attn_implementation
+    parity = export_onnx(student, tmp_path / "model.onnx", IMAGES)
+    assert parity["agreement"] == 1.0
+    assert student.config._attn_implementation == student.backbone.config._attn_implementation == before
