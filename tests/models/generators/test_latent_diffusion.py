@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 
 from models.generators.latent_diffusion import LatentDiffusionGenerator
 from models.generators.latents import LatentCodec
@@ -163,3 +168,20 @@ def test_a_schedule_that_counts_from_one_has_no_room_for_all_steps(tmp_path: Pat
     assert generator.tapped_timestep(999, 0) == 1
     with pytest.raises(ValueError, match="num_steps must be"):
         generator.tapped_timestep(1000)
+
+
+def test_the_noise_schedule_of_another_sampler_is_read_as_ddim(tmp_path: Path) -> None:
+    directory = tiny_families.latent_diffusion(tmp_path)
+    before_BCHW, _ = LatentDiffusionGenerator.load(directory).sample(SEEDS, num_steps=STEPS)
+    euler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+    )
+    euler.save_pretrained(directory / "scheduler")
+    index = json.loads((directory / "model_index.json").read_text())
+    named = {"scheduler": ["diffusers", "EulerDiscreteScheduler"], "safety_checker": ["somewhere", "NeverOpened"]}
+    (directory / "model_index.json").write_text(json.dumps({**index, **named}))
+    generator = LatentDiffusionGenerator.load(directory)
+    # Euler says nothing of clipping, and DDIM clips unless it is told not to: latents know no range.
+    assert generator.scheduler.config.clip_sample is False
+    # It says nothing of the last step either, where DDIM then goes all the way: near, not equal.
+    torch.testing.assert_close(generator.sample(SEEDS, num_steps=STEPS)[0], before_BCHW, atol=0.05, rtol=0)
