@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,49 +11,13 @@ import typer
 from cli.client import Client, CliError, Json
 from cli.datasets import download_dataset
 from cli.output import console
+from cli.packs import Pack, read_pack
 from cli.reports import report_table
 from cli.supervisor import running_service
 from cli.watch import watch
 
 #: Stand-alone scripts that need nothing of ours; they ship beside the examples for users to copy.
 VERIFY = Path(__file__).resolve().parent.parent / "examples" / "verify"
-
-
-@dataclass(frozen=True)
-class Pack:
-    """A folder in pack form: `pack.json`, `few.zip`, `test.zip`, and `unlabelled.zip` or `generators/NAME/`."""
-
-    folder: Path
-    #: What `pack.json` calls it.
-    name: str
-    #: Classes whose instances count.
-    things: list[str]
-    #: A trained generator's directory, or None when one must be trained first.
-    generator: Path | None
-
-    @property
-    def unlabelled(self) -> Path | None:
-        """The unlabelled images, where the pack has them."""
-        path = self.folder / "unlabelled.zip"
-        return path if path.is_file() else None
-
-
-def read_pack(folder: Path, generator: Path | None) -> Pack:
-    """Read a pack's description; raises `CliError` when something that the demo needs is missing."""
-    for name in ("pack.json", "few.zip", "test.zip"):
-        if not (folder / name).is_file():
-            raise CliError(f"{folder / name}: missing; a pack holds pack.json, few.zip and test.zip")
-    about = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
-    generator = generator or next(iter(sorted((folder / "generators").glob("*/"))), None)
-    if generator is not None and not (generator / "generator.json").is_file():
-        raise CliError(
-            f"{generator}: no generator.json; a generator is a diffusers directory that this project trained"
-        )
-    things = [name for name in about["classes"] if name != "background"] if about.get("kind") == "instance" else []
-    pack = Pack(folder, str(about["name"]), things, generator)
-    if generator is None and pack.unlabelled is None:
-        raise CliError(f"{folder} has neither generators/ nor an unlabelled.zip to train one on")
-    return pack
 
 
 def demo(
@@ -90,42 +53,15 @@ def demo(
 
 def prepare(client: Client, pack: Pack, labels: int, minutes: float) -> Json:
     """Upload what the job needs (and train a generator where none is given); returns the job's body without its seed."""
-    things = ",".join(pack.things) or None
-    few = client.upload(
-        "/v1/annotation-sets", pack.folder / "few.zip", name=f"{pack.name} few", first=labels, things=things
-    )
-    test = client.upload("/v1/annotation-sets", pack.folder / "test.zip", name=f"{pack.name} test", things=things)
+    few = pack.upload_annotations(client, "few.zip", f"{pack.name} few", first=labels)
+    test = pack.upload_annotations(client, "test.zip", f"{pack.name} test")
     console.print(f"uploaded {few['num_images']} annotated images and {test['num_images']} held-out ones")
-    pool_id = upload_pool(client, pack) if pack.unlabelled else None
+    pool_id = pack.upload_pool(client)["id"] if pack.unlabelled else None
     body: Json = {"kind": "label", "annotation_set_id": few["id"], "evaluation_set_id": test["id"]}
-    body["generator"] = generator_for(client, pack, pool_id, minutes)
+    body["generator"] = pack.generator_name(client, pool_id, minutes)
     if pool_id:
         body |= {"image_pool_id": pool_id, "pools": ["encoded"]}
     return body
-
-
-def upload_pool(client: Client, pack: Pack) -> str:
-    """Upload the unlabelled images into a sealed pool."""
-    pool = client.post("/v1/image-pools", {"name": f"{pack.name} unlabelled"})
-    assert pack.unlabelled is not None
-    client.upload(f"/v1/image-pools/{pool['id']}/images", pack.unlabelled)
-    sealed = client.post(f"/v1/image-pools/{pool['id']}:seal")
-    console.print(f"uploaded {sealed['num_images']} unlabelled images")
-    return str(pool["id"])
-
-
-def generator_for(client: Client, pack: Pack, pool_id: str | None, minutes: float) -> str:
-    """The name of a ready generator: the service registers given ones at its start; else one is trained, once."""
-    if pack.generator:
-        return pack.generator.resolve().name
-    name = f"{pack.name}-{minutes:g}min"
-    if any(known["name"] == name and known["state"] == "ready" for known in client.items("/v1/generators")):
-        console.print(f"the generator {name} was trained before and is used again")
-        return name
-    console.print(f"\ntraining a generator on the unlabelled images for {minutes:g} minutes")
-    spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes}
-    watch(client, client.post("/v1/jobs", spec)["id"])
-    return name
 
 
 def take_home(client: Client, job: Json, out: Path, test_zip: Path, report: Json) -> None:

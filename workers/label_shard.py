@@ -67,7 +67,7 @@ def run(context: StepContext) -> Outcome:
         pool_kind=params.pool,
     )
     images = pieces.images()
-    output = {"key": key, "sha256": stored.sha256, "num_images": params.count}
+    output = {"key": key, "sha256": stored.sha256, "num_images": params.count, "pool": params.pool}
     return Outcome(output, lambda work: datasets.record_shard(work, dataset_id, shard, images))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cli.client import CliError
-from cli.demo import read_pack
+from cli.packs import read_pack
 from cli.reports import spread
 from cli.supervisor import service_environment
 from service import datasets, reports, students

@@ -1,0 +1,1 @@
+"""`label-factory benchmark`: a pack's labels, every way to use them, measured alike."""

@@ -1,0 +1,160 @@
+"""`label-factory benchmark PACK_DIR`: every way to use a pack's few labels, run as jobs and measured alike."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.benchmark.record import Record, write_json
+from cli.benchmark.results import Point, as_json, points
+from cli.benchmark.rows import ROWS, Cell, Materials, Row, cells, chosen_rows, tasks
+from cli.benchmark.runner import Runner
+from cli.benchmark.tables import render
+from cli.client import Client, CliError, Json
+from cli.output import console, notices
+from cli.packs import Pack, read_pack
+from cli.supervisor import running_service
+
+ENCODER = "efficientnet_lite0"
+"""The network whose ImageNet weights come with a package."""
+
+
+def benchmark(
+    pack_dir: Annotated[Path, typer.Argument(metavar="PACK_DIR", help="A folder in pack form.", file_okay=False)],
+    out: Annotated[Path, typer.Option(help="Results, and all that the service keeps; going on needs the same folder.")],
+    labels: Annotated[str, typer.Option(help="Numbers of labels; all rows at the two smallest.")] = "5,10,20,40",
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Seeds 0, 1, ...")] = 3,
+    generator: Annotated[
+        Path | None, typer.Option(help="A generator's directory.", exists=True, file_okay=False)
+    ] = None,
+    generator_minutes: Annotated[float, typer.Option(min=0.1, help="Training time where there is none.")] = 25.0,
+    images: Annotated[int, typer.Option(min=0, help="Images to synthesize; 0: rows without samples only.")] = 500,
+    student_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of every student.")] = None,
+    head_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of every head.")] = None,
+    rows: Annotated[str | None, typer.Option(help=f"Only these, of {', '.join(ROWS)}.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; the cores are shared out.")] = 1,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+) -> None:
+    """Measure a pack: how many hand-made labels is one label worth here? A run that was stopped goes on."""
+    pack = read_pack(pack_dir, generator)
+    if pack.unlabelled is None:
+        raise CliError(f"{pack.folder} has no unlabelled.zip, whose images most rows learn from")
+    record = Record(out)
+    generators, encoder = _generators(pack, out / "generators")
+    wanted = chosen_rows(rows, sampled=images > 0, encoder=encoder is not None)
+    with running_service(out / "service", port=port, generators=generators, workers=workers) as supervisor:
+        client = Client(supervisor.url)
+        console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
+        facts = _begin(client, record, pack, _counts(labels), generator_minutes)
+        facts |= {"command": shlex.join(["label-factory", *sys.argv[1:]])}
+        record.keep_facts(facts)
+        grid = cells(_counts(labels), facts["all_labels"], seeds)
+        materials = Materials(
+            few={int(count): set_id for count, set_id in facts["few"].items()},
+            test=facts["test"],
+            pool=facts["pool"],
+            generator=facts["generator"],
+            encoder=encoder,
+            num_images=images,
+            student_steps=student_steps,
+            head_steps=head_steps,
+        )
+        runner = Runner(client, record, facts["run_id"], tasks(wanted, grid, materials), first=grid[0][0])
+        try:
+            runner.run(in_flight=2 * workers)
+        finally:
+            report(record, wanted, grid, runner.failed)
+    if runner.failed:
+        raise CliError(f"{len(runner.failed)} jobs failed; the same command tries them again")
+
+
+def report(record: Record, rows: Sequence[Row], grid: Sequence[tuple[Cell, bool]], failed: Mapping[str, str]) -> None:
+    """Write results.json, README.md and the plots from all that is kept by now."""
+    facts = record.facts()
+    found = points(rows, grid, record.jobs())
+    write_json(record.folder / "results.json", {**facts, "rows": as_json(found), "failed": dict(failed)})
+    page = render(facts, found, failed, _plots(found, record.folder))
+    (record.folder / "README.md").write_text(page, encoding="utf-8")
+    console.print(f"\n{page}", markup=False)
+    console.print(f"written to {record.folder / 'README.md'} and results.json")
+
+
+def _begin(client: Client, record: Record, pack: Pack, counts: list[int], minutes: float) -> Json:
+    """Upload what is not there yet and train the generator; ids are kept at once, so that nothing is uploaded twice."""
+    facts = record.facts()
+    if facts.setdefault("pack", pack.name) != pack.name:
+        raise CliError(f"{record.folder} holds a benchmark of {facts['pack']}; choose another --out")
+    if "pool" not in facts:
+        sealed = pack.upload_pool(client)
+        facts |= {"pool": sealed["id"], "unlabelled": sealed["num_images"], "run_id": f"benchmark/{sealed['id']}"}
+        record.keep_facts(facts)
+    if "test" not in facts:
+        test = pack.upload_annotations(client, "test.zip", f"{pack.name} test")
+        every = pack.upload_annotations(client, "few.zip", f"{pack.name}, all labels")
+        facts |= {"test": test["id"], "held_out": test["num_images"], "all_labels": every["num_images"]}
+        facts["few"] = {str(every["num_images"]): every["id"]}
+        record.keep_facts(facts)
+    if too_many := [count for count in counts if count > facts["all_labels"]]:
+        raise CliError(f"--labels {too_many[0]}: {pack.folder / 'few.zip'} has {facts['all_labels']} annotated images")
+    for count in counts:
+        if str(count) not in facts["few"]:
+            few = pack.upload_annotations(client, "few.zip", f"{pack.name}, {count} labels", first=count)
+            facts["few"][str(count)] = few["id"]
+            record.keep_facts(facts)
+    facts["generator"] = pack.generator_name(client, facts["pool"], minutes)
+    facts["device"] = _device()
+    record.keep_facts(facts)
+    return facts
+
+
+def _counts(labels: str) -> list[int]:
+    try:
+        counts = sorted({int(count) for count in labels.split(",")})
+    except ValueError:
+        counts = []
+    if not counts or counts[0] < 2:
+        raise CliError(f"--labels {labels}: must be numbers from 2 on, such as 5,10,20,40")
+    return counts
+
+
+def _generators(pack: Pack, folder: Path) -> tuple[Path, str | None]:
+    """The folder from which the service registers the given generator and the encoder, and the encoder's name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if pack.generator is not None and not (folder / pack.generator.resolve().name).exists():
+        shutil.copytree(pack.generator, folder / pack.generator.resolve().name)
+    return folder, _encoder(pack, folder)
+
+
+def _encoder(pack: Pack, folder: Path) -> str | None:
+    """Make the directory of the frozen encoder, whose weights a package brings; None where it is not installed."""
+    height, width = pack.image_size()
+    name = f"{ENCODER}-{height}x{width}"
+    if not (folder / name / "generator.json").exists():
+        command = [sys.executable, "-m", "workers.make_encoder", str(folder / name), "--network", ENCODER]
+        answer = subprocess.run([*command, "--size", f"{height}x{width}"], capture_output=True, text=True, check=False)
+        if answer.returncode != 0:
+            reason = answer.stderr.strip().rpartition("\n")[2]
+            notices.print(f"without the rows of a frozen encoder: {reason}", markup=False)
+            return None
+    return name
+
+
+def _plots(found: Sequence[Point], folder: Path) -> list[str]:
+    if find_spec("matplotlib") is None:
+        notices.print("without plots: they need matplotlib, `pip install 'label-factory[benchmark]'`", markup=False)
+        return []
+    names: list[str] = import_module("cli.benchmark.plots").draw(found, folder)
+    return names
+
+
+def _device() -> str:
+    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else 'a CPU')"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "an unknown device"

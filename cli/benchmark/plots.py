@@ -1,0 +1,78 @@
+"""The benchmark's pictures: mIoU over labels, IoU of each class, what a score costs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from cli.benchmark.results import BASELINES, Point, mean
+from cli.benchmark.rows import ROWS
+
+DPI = 110
+COMPARED = ("few", "few_long", "self_training", "ddpm_seg", "dataset_ddpm", "label_encoded", "encoder")
+"""Rows of the picture with one bar for each class: more would not be told apart."""
+
+
+def draw(found: Sequence[Point], folder: Path) -> list[str]:
+    """Write `miou.png`, `classes.png` and `cost.png` and return their names; none without points."""
+    if not found:
+        return []
+    pictures = {"miou.png": _miou, "classes.png": _classes, "cost.png": _cost}
+    for name, picture in pictures.items():
+        figure = Figure(figsize=(8.5, 4.8), layout="constrained")
+        picture(figure, found)
+        figure.savefig(folder / name, dpi=DPI)
+    return list(pictures)
+
+
+def _miou(figure: Figure, found: Sequence[Point]) -> None:
+    axes = figure.add_subplot()
+    for index, key in enumerate(_rows(found)):
+        line = sorted((point for point in found if point.row == key), key=lambda point: point.labels)
+        axes.errorbar(
+            [point.labels for point in line],
+            [point.miou for point in line],
+            yerr=[point.spread or 0.0 for point in line],
+            color="black" if key in BASELINES else f"C{index % 10}",
+            linestyle={"few": "-", "few_long": "--"}.get(key, ":"),
+            marker="os^vDPX*<>"[index % 10],
+            capsize=2,
+            label=ROWS[key].title,
+        )
+    counts = sorted({point.labels for point in found})
+    axes.set_xscale("log")
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.set(xlabel="annotated images", ylabel="mIoU on held-out images")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="x-small")
+
+
+def _classes(figure: Figure, found: Sequence[Point]) -> None:
+    fewest = min(point.labels for point in found)
+    shown = [point for point in found if point.labels == fewest and point.row in COMPARED] or [found[0]]
+    names = list(shown[0].per_class_iou)
+    axes = figure.add_subplot()
+    width = 0.8 / len(shown)
+    for index, point in enumerate(shown):
+        places = [place + (index - (len(shown) - 1) / 2) * width for place in range(len(names))]
+        heights = [mean(point.per_class_iou[name]) or 0.0 for name in names]
+        axes.bar(places, heights, width, label=ROWS[point.row].title)
+    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 6 else 0)
+    axes.set(ylabel="IoU", title=f"{fewest} labels")
+    figure.legend(loc="outside right upper", fontsize="x-small")
+
+
+def _cost(figure: Figure, found: Sequence[Point]) -> None:
+    fewest = min(point.labels for point in found)
+    axes = figure.add_subplot()
+    for index, point in enumerate(point for point in found if point.labels == fewest):
+        axes.scatter(point.seconds, point.miou, marker="os^vDPX*<>"[index % 10], label=ROWS[point.row].title)
+    axes.set(xlabel="seconds, training of the generator left out", ylabel="mIoU", title=f"{fewest} labels")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="x-small")
+
+
+def _rows(found: Sequence[Point]) -> list[str]:
+    measured = {point.row for point in found}
+    return [key for key in ROWS if key in measured]

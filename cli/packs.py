@@ -1,0 +1,94 @@
+"""A folder in pack form: what the demo and the benchmark upload and train on."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from cli.client import Client, CliError, Json
+from cli.output import console
+from cli.watch import watch
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A folder in pack form: `pack.json`, `few.zip`, `test.zip`, and `unlabelled.zip` or `generators/NAME/`."""
+
+    folder: Path
+    #: What `pack.json` calls it.
+    name: str
+    #: Class names in the order of their indices.
+    classes: list[str]
+    #: Classes whose instances count.
+    things: list[str]
+    #: A trained generator's directory, or None when one must be trained first.
+    generator: Path | None
+
+    @property
+    def unlabelled(self) -> Path | None:
+        """The unlabelled images, where the pack has them."""
+        path = self.folder / "unlabelled.zip"
+        return path if path.is_file() else None
+
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the unlabelled images, from the first one's header; they all have one size."""
+        assert self.unlabelled is not None
+        try:
+            with zipfile.ZipFile(self.unlabelled) as archive:
+                name = next(name for name in archive.namelist() if name.lower().endswith((".png", ".jpg", ".jpeg")))
+                with archive.open(name) as file, Image.open(file) as image:
+                    return image.height, image.width
+        except (zipfile.BadZipFile, StopIteration, OSError) as error:
+            raise CliError(f"{self.unlabelled}: no image can be read from it ({error})") from None
+
+    def upload_annotations(self, client: Client, zip_name: str, name: str, *, first: int | None = None) -> Json:
+        """Upload one of the annotated zips, or only its first images."""
+        things = ",".join(self.things) or None
+        return client.upload("/v1/annotation-sets", self.folder / zip_name, name=name, first=first, things=things)
+
+    def upload_pool(self, client: Client) -> Json:
+        """Upload the unlabelled images into a sealed pool."""
+        assert self.unlabelled is not None
+        pool = client.post("/v1/image-pools", {"name": f"{self.name} unlabelled"})
+        client.upload(f"/v1/image-pools/{pool['id']}/images", self.unlabelled)
+        sealed = client.post(f"/v1/image-pools/{pool['id']}:seal")
+        console.print(f"uploaded {sealed['num_images']} unlabelled images")
+        return sealed
+
+    def generator_name(self, client: Client, pool_id: str | None, minutes: float) -> str:
+        """The name of a ready generator: the service registers given ones at its start; else one is trained, once."""
+        if self.generator:
+            return self.generator.resolve().name
+        name = f"{self.name}-{minutes:g}min"
+        if any(known["name"] == name and known["state"] == "ready" for known in client.items("/v1/generators")):
+            console.print(f"the generator {name} was trained before and is used again")
+            return name
+        console.print(f"\ntraining a generator on the unlabelled images for {minutes:g} minutes")
+        spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes}
+        job = client.post("/v1/jobs", spec, headers={"idempotency-key": f"{name}/{pool_id}"})
+        watch(client, job["id"])
+        return name
+
+
+def read_pack(folder: Path, generator: Path | None) -> Pack:
+    """Read a pack's description; raises `CliError` when something that is needed is missing."""
+    for name in ("pack.json", "few.zip", "test.zip"):
+        if not (folder / name).is_file():
+            raise CliError(f"{folder / name}: missing; a pack holds pack.json, few.zip and test.zip")
+    try:
+        about = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
+        name, classes = str(about["name"]), [str(name) for name in about["classes"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CliError(f"{folder / 'pack.json'}: must be JSON with name and classes ({error})") from None
+    generator = generator or next(iter(sorted((folder / "generators").glob("*/"))), None)
+    if generator is not None and not (generator / "generator.json").is_file():
+        raise CliError(
+            f"{generator}: no generator.json; a generator is a diffusers directory that this project trained"
+        )
+    things = [name for name in classes if name != "background"] if about.get("kind") == "instance" else []
+    pack = Pack(folder, name, classes, things, generator)
+    if generator is None and pack.unlabelled is None:
+        raise CliError(f"{folder} has neither generators/ nor an unlabelled.zip to train one on")
+    return pack
