@@ -41,7 +41,7 @@ METRICS = {
     "train_loss": "loss on training images",
     "holdout_loss": "loss on held-out images",
     "kernel_distance": "distance to held-out images",
-    "nearest_ratio": "nearest training image, held-out = 1",
+    "nearest_ratio": "nearest distance, real = 1",
     "copied_share": "share of copies",
 }
 

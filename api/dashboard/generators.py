@@ -1,5 +1,6 @@
 """Pages of generators: sample sheets and cards."""
 
+import json
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -8,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from api.dashboard.card_rows import Row, card_rows
 from api.dashboard.formatting import count, title
 from api.dashboard.page import PageRoute, page, query
+from api.dashboard.trained_generator import trained_rows
 from api.dependencies import IdPath, ReadDep
 from api.pagination import PagingDep, encode_cursor
 from service import generators
@@ -38,6 +40,7 @@ def generator_list(request: Request, work: ReadDep, paging: PagingDep) -> HTMLRe
 def generator_page(request: Request, work: ReadDep, generator_id: IdPath) -> HTMLResponse:
     """One generator."""
     generator = generators.get(work, generator_id)
+    undrawn = {name: value for name, value in generator.card.items() if name not in DRAWN}
     return page(
         request,
         "generator.html",
@@ -46,6 +49,7 @@ def generator_page(request: Request, work: ReadDep, generator_id: IdPath) -> HTM
         generator=generator,
         sheets=generators.with_sheets(work, [generator]),
         rows=_rows(generator),
+        card_json=json.dumps(undrawn, indent=2, ensure_ascii=False),
     )
 
 
@@ -55,7 +59,7 @@ def _rows(generator: Generator) -> list[Row]:
         ("Family", title(generator.family)),
         ("Images", f"{generator.image_width}×{generator.image_height}, {generator.image_channels} channels"),
         ("Parameters", parameters),
-        *card_rows(generator.card, skip=DRAWN),
+        *(trained_rows(generator.card) or card_rows(generator.card, skip=DRAWN)),
         ("Digest", generator.digest),
         ("Id", generator.id),
     ]

@@ -82,7 +82,7 @@ def job_live(request: Request, work: ReadDep, job_id: IdPath) -> HTMLResponse:
 @router.get("/jobs/{job_id}/curves.json")
 def job_curves(work: ReadDep, job_id: IdPath) -> JSONResponse:
     """Metrics over progress, thinned to what a chart can show."""
-    jobs.get(work, job_id)
+    learning = [kind for kind in stages(parse(jobs.get(work, job_id).spec)) if kind in CURVE_KINDS]
     found = events.progress(work, job_id, kinds=CURVE_KINDS, limit=MAX_POINTS)
     titles = {kind: STEP_TITLES[kind] for kind in CURVE_KINDS}
     content = {
@@ -91,6 +91,7 @@ def job_curves(work: ReadDep, job_id: IdPath) -> JSONResponse:
         "metrics": METRICS,
         "dull": sorted(DULL),
         "looked": sorted(LOOKED),
+        "alone": len(learning) == 1,
     }
     return JSONResponse(content, headers={"Cache-Control": "no-store"})
 

@@ -45,7 +45,6 @@ LOOKED = {
     "copied_share": "copies",
 }
 """Columns of the table of looks."""
-ENOUGH_LOOKS = 4
 STILL_FALLING = 0.9
 """Distance at the end over distance at half time below which longer training may help."""
 
@@ -68,7 +67,7 @@ def render_card(name: str, facts: dict[str, Any]) -> str:
     lines += ["## Use", "", PIXEL_USAGE if family == PIXEL_FAMILY else PIPELINE_USAGE, "", "## Recipe", "", "```json"]
     lines += [json.dumps({key: training.get(key) for key in RECIPE}, indent=2), "```", ""]
     lines += ["## Measured", "", *_measured(training)]
-    lines += [f"- {words}" for words in [trend(training.get("looks") or {})] if words]
+    lines += [f"- {words}" for words in [training.get("outlook")] if words]
     lines += [f"- Warning: {warning}" for warning in training.get("warnings") or []]
     lines += _while_it_trained(training.get("looks") or {})
     lines += [
@@ -116,13 +115,15 @@ def _measured(training: dict[str, Any]) -> list[str]:
 def trend(looks: Mapping[str, Sequence[float]]) -> str:
     """Whether longer training would help, as far as the looks tell; empty where they are too few.
 
-    Looks have few samples, so the last two are held against the two around half of the training.
+    Looks have few samples, so all in the middle third of the training are held against all in its last quarter.
     """
-    steps, distances = looks.get("look_step", []), looks.get("kernel_distance", [])
-    if len(distances) < ENOUGH_LOOKS:
+    placed = list(zip(looks.get("look_step", []), looks.get("kernel_distance", []), strict=False))
+    end = placed[-1][0] if placed else 0.0
+    middle = [distance for step, distance in placed if end / 3 <= step <= end * 2 / 3]
+    last = [distance for step, distance in placed if step >= end * 3 / 4]
+    if not middle or not last:
         return ""
-    middle = min(range(len(steps)), key=lambda i: abs(steps[i] - steps[-1] / 2))
-    then, now = fmean(distances[middle - 1 : middle + 1]), fmean(distances[-2:])
+    then, now = fmean(middle), fmean(last)
     words = f"kernel distance {then:.2f} around half of the training, {now:.2f} at its end"
     if now < STILL_FALLING * then:
         return f"It was still coming nearer to the held-out images ({words}): longer training may help."

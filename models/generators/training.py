@@ -13,6 +13,7 @@ from torch import Tensor
 from models.contracts import Progress, Stop
 from models.generators import adapters
 from models.generators.adapters import adapted
+from models.generators.card import trend
 from models.generators.denoising import DenoisingObjective, batches_of
 from models.generators.diffusion import DiffusionGenerator
 from models.generators.network import NetworkConfig, network_for
@@ -190,6 +191,9 @@ def _look_at_the_end(watch: Watch, fitted: FitResult) -> None:
     if not looked or looked[-1] != fitted.steps:
         for name, value in watch.look(fitted.steps).items():
             fitted.curves.setdefault(name, []).append(value)
+        watch.report(
+            fitted.steps, fitted.steps, {name: fitted.curves[name][-1] for name in ("loss",) if name in fitted.curves}
+        )
 
 
 def _finish(
@@ -208,6 +212,7 @@ def _finish(
     losses = {name: fitted.curves[name][-1] for name in ("train_loss", "holdout_loss") if watched}
     copies = {name: getattr(quality, name) for name in ("copied_share", "copied_share_of_real") if quality}
     warnings = list(signs({**losses, **copies}).values())
+    seen = looks(fitted.curves)
     generator.facts.training = {
         **asdict(config),
         "steps": fitted.steps,
@@ -215,7 +220,8 @@ def _finish(
         "train_images": len(pool.train_BCHW),
         "holdout_images": len(pool.holdout_BCHW),
         **losses,
-        "looks": looks(fitted.curves),
+        "looks": seen,
+        "outlook": trend(seen),
         "quality": quality.as_json() if quality else None,
         "warnings": warnings,
     }

@@ -98,6 +98,7 @@ class Watch:
         self._seen: dict[str, float] = {}
         self._said: set[str] = set()
         self._last: tuple[int, float] | None = None
+        self._speed: dict[str, float] = {}
 
     def observe(self, step: int, averaged: Callable[[], AbstractContextManager[None]]) -> Mapping[str, float]:
         """Called by the loop at every report; answers the numbers of a look where one is due, else nothing."""
@@ -116,16 +117,19 @@ class Watch:
             if self._on_warning is not None and sign not in self._said:
                 self._on_warning(f"{words} (seen after step {step})")
             self._said.add(sign)
+        # A look is no training: the pace is measured from here on.
+        self._last = None
         return self._seen
 
     def report(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
         """Passes progress on, with the numbers of the last look and the images per second since the last report."""
-        now, speed = time.monotonic(), {}
+        now = time.monotonic()
         if self._last is not None and now > self._last[1]:
-            speed["images_per_second"] = (done - self._last[0]) * self._batch_size / (now - self._last[1])
+            pace = (done - self._last[0]) * self._batch_size / (now - self._last[1])
+            self._speed = {"images_per_second": pace}
         self._last = (done, now)
         if self._progress is not None:
-            self._progress(done, total, {**metrics, **speed, **self._seen})
+            self._progress(done, total, {**metrics, **self._speed, **self._seen})
 
     @torch.no_grad()
     def _measured(self, samples_BCHW: Tensor) -> dict[str, float]:

@@ -10,6 +10,7 @@
   let metrics = {};
   let dull = [];
   let looked = [];
+  let alone = false;
   const MAX_POINTS = 3000;
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -22,7 +23,7 @@
       width: chart.box.clientWidth,
       height: 180,
       cursor: { drag: { x: true, y: false } },
-      scales: { x: { time: false } },
+      scales: { x: { time: false }, y: { range: (_, low, high) => low === high ? [low - (low || 1) / 2, high + (low || 1) / 2] : uPlot.rangeNum(low, high, 0.1, true) } },
       axes: [{ ...axis, size: 30, space: 60 }, { ...axis, size: 52, values: (_, ticks) => ticks.map(short) }],
       series: [
         { label: chart.unit },
@@ -45,7 +46,8 @@
     const heading = document.createElement("h3");
     const box = document.createElement("div");
     figure.className = "curve";
-    heading.textContent = curve.title;
+    // The title names the step, which says nothing where one step only learns.
+    heading.textContent = alone ? curve.words[0].toUpperCase() + curve.words.slice(1) : curve.title;
     figure.append(heading, box);
     area.append(figure);
     panel.hidden = false;
@@ -82,7 +84,7 @@
     const answer = await fetch(panel.dataset.curves);
     if (!answer.ok) return;
     const found = await answer.json();
-    ({ titles, metrics, dull, looked } = found);
+    ({ titles, metrics, dull, looked, alone } = found);
     found.curves.forEach(open);
     redraw();
     job?.addEventListener("jobevent", (event) => {

@@ -100,6 +100,14 @@ def test_a_gan_is_offered_for_no_job(furnished: Furnished) -> None:
     assert "label-factory jobs submit" not in gan
 
 
+def test_a_generator_trained_here_shows_how_it_went(furnished: Furnished) -> None:
+    job_id = furnished.jobs["training"]
+    page = furnished.client.get(f"/generators/{furnished.result('generator_id', 'training')}").text
+    assert f'data-curves="/jobs/{job_id}/curves.json"' in page
+    assert "curves.js" in page
+    assert "data-curves" not in furnished.client.get(f"/generators/{furnished.scene.generator_id}").text
+
+
 def test_hostile_names_are_shown_as_they_are(furnished: Furnished) -> None:
     escaped = "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;"
     for path in every_page(furnished):

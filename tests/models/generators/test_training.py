@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.contracts import Stopped
+from models.generators.card import trend
 from models.generators.network import NetworkConfig
 from models.generators.pool import split
 from models.generators.symmetry import Symmetry
@@ -63,12 +64,17 @@ def test_it_learns_and_reports() -> None:
     assert facts["train_images"] == 51
     assert facts["holdout_images"] == 13
     assert facts["quality"]["samples"] == 8
+    assert facts["outlook"] == trend(facts["looks"]) != ""
     assert result.samples_BCHW.shape == (8, 3, 16, 16)
 
 
 def test_the_curves_end_with_a_look_at_the_finished_weights() -> None:
-    result = train_generator(stripes(32), replace(CONFIG, steps=9))
+    reports: list[Mapping[str, float]] = []
+    config = replace(CONFIG, steps=9)
+    result = train_generator(stripes(32), config, progress=lambda _done, _total, metrics: reports.append(metrics))
     assert result.curves["look_step"] == [3, 6, 9]
+    assert reports[-1]["look_step"] == 9
+    assert reports[-1]["loss"] == result.curves["loss"][-1]
     assert result.generator.facts.training["holdout_loss"] == result.curves["holdout_loss"][-1]
 
 

@@ -78,6 +78,20 @@ def test_looks_come_early_then_regularly_and_only_when_due() -> None:
     assert found == [4, 10, 20, 30, 40]
 
 
+def test_a_look_does_not_slow_the_pace_that_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 500.0, 510.0])
+    monkeypatch.setattr("models.generators.watch.time.monotonic", lambda: next(clock))
+    paces: list[float | None] = []
+    watching = watch(UNetDiffusionGenerator.build((3, 16, 16), NETWORK), [])
+    watching._progress = lambda _done, _total, metrics: paces.append(metrics.get("images_per_second"))
+    watching.report(0, 20, {})
+    watching.report(5, 20, {})
+    watching.look(5)
+    watching.report(10, 20, {})
+    watching.report(20, 20, {})
+    assert paces == [None, 2.0, 2.0, 4.0]
+
+
 def test_without_held_out_images_there_are_samples_only() -> None:
     assert watch(UNetDiffusionGenerator.build((3, 16, 16), NETWORK), [], holdout=0).look(4) == {"look_step": 4.0}
 
