@@ -2,11 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from transformers import ConvNextConfig, ResNetConfig, SegformerConfig, SwinConfig, TextNetConfig, UperNetConfig
+from transformers import (
+    ConvNextConfig,
+    Mask2FormerConfig,
+    ResNetConfig,
+    SegformerConfig,
+    SwinConfig,
+    TextNetConfig,
+    UperNetConfig,
+)
 
 LabelNames = dict[int, str]
+Task = Literal["semantic", "instance"]
+"""What a student answers: a class per pixel, or masks with a class each."""
 FINE_DETAIL_SIDE = 128
 """Images up to this many pixels on their shorter side get a first stage at half resolution instead of a quarter."""
 
@@ -20,6 +30,8 @@ class StudentArchitecture:
     """Strides that the first stage can have, finest first."""
     configure: Callable[[LabelNames, int], Any]
     """Label names and first stride -> transformers configuration."""
+    task: Task = "semantic"
+    """What it answers."""
 
     def stride_for(self, image_size: tuple[int, int], wanted: int | None = None) -> int:
         """The first stage's stride for (height, width): what is wanted, or 2 for small images and 4 for others.
@@ -115,6 +127,29 @@ def _upernet_resnet(
     return StudentArchitecture(description, (4,), configure)
 
 
+def _mask2former(
+    embed_dim: int, depths: list[int], num_heads: list[int], sizes: dict[str, int], description: str
+) -> StudentArchitecture:
+    def configure(names: LabelNames, stride: int) -> Mask2FormerConfig:
+        backbone = SwinConfig(
+            patch_size=stride,
+            embed_dim=embed_dim,
+            depths=depths,
+            num_heads=num_heads,
+            drop_path_rate=0.0,
+            out_features=_stages(depths),
+        )
+        return Mask2FormerConfig(
+            **_labels(names),
+            **sizes,
+            backbone_config=backbone,
+            common_stride=stride,
+            feature_strides=[stride, stride * 2, stride * 4, stride * 8],
+        )
+
+    return StudentArchitecture(description, (1, 2, 4), configure, "instance")
+
+
 def _upernet(names: LabelNames, backbone: Any, channels: int) -> UperNetConfig:
     return UperNetConfig(
         **_labels(names),
@@ -132,6 +167,18 @@ def _labels(names: LabelNames) -> dict[str, Any]:
 def _stages(depths: list[int]) -> list[str]:
     return [f"stage{index + 1}" for index in range(len(depths))]
 
+
+_NARROW_MASK2FORMER = {
+    "feature_size": 64,
+    "mask_feature_size": 64,
+    "hidden_dim": 64,
+    "encoder_feedforward_dim": 128,
+    "encoder_layers": 2,
+    "decoder_layers": 4,
+    "num_attention_heads": 4,
+    "dim_feedforward": 128,
+    "train_num_points": 1024,
+}
 
 STUDENTS: dict[str, StudentArchitecture] = {
     "upernet_textnet": _upernet_textnet(
@@ -160,5 +207,9 @@ STUDENTS: dict[str, StudentArchitecture] = {
     "segformer_b3": _segformer([64, 128, 320, 512], [3, 4, 18, 3], 768, "SegFormer B3"),
     "segformer_b4": _segformer([64, 128, 320, 512], [3, 8, 27, 3], 768, "SegFormer B4"),
     "segformer_b5": _segformer([64, 128, 320, 512], [3, 6, 40, 3], 768, "SegFormer B5"),
+    "mask2former_nano": _mask2former(
+        24, [1, 1, 2, 1], [1, 2, 4, 8], _NARROW_MASK2FORMER, "Mask2Former on a narrow Swin: instances by queries"
+    ),
+    "mask2former_swin_tiny": _mask2former(96, [2, 2, 6, 2], [3, 6, 12, 24], {}, "Mask2Former on Swin-T"),
 }
 """Students: small transformers networks that learn from the dataset. Family by family, each from small to large."""

@@ -8,7 +8,16 @@ from typing import Any
 from service import datasets, generators, origins
 from service.errors import Invalid, fault
 from service.generator_families import GENERATOR_FAMILIES, label_faults
-from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
+from service.job_spec import (
+    INSTANCE_NETWORKS,
+    DistillSpec,
+    EvaluateSpec,
+    JobSpec,
+    LabelSpec,
+    StudentSpec,
+    TrainGeneratorSpec,
+    TrainStudentSpec,
+)
 from service.lookup import find
 from service.student_weights import weights_faults
 from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Student
@@ -89,7 +98,7 @@ def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
     _held_out(work, faults, spec.evaluation_set_id, few, size)
     if spec.image_pool_id is not None:
         _pool(work, faults, spec.image_pool_id, size)
-    faults.found += weights_faults(work.settings, spec.student.architecture, spec.student.weights)
+    _network(work, faults, spec.student, few)
     if "synthesized" in spec.pools and spec.num_images > work.settings.max_job_images:
         faults.add("num_images", f"At most {work.settings.max_job_images} images are synthesized by one job here.")
     faults.raise_if_any()
@@ -115,7 +124,7 @@ def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
     few = _few(work, faults, spec.annotation_set_id, None)
     size = None if few is None else _size_of_set(few)
     _held_out(work, faults, spec.evaluation_set_id, few, size)
-    faults.found += weights_faults(work.settings, spec.student.architecture, spec.student.weights)
+    _network(work, faults, spec.student, few)
     faults.raise_if_any()
     assert few is not None
     return CheckedSpec(spec, f"train on {few.name} alone"[:MAX_NAME])
@@ -135,7 +144,7 @@ def _check_distill(work: Work, spec: DistillSpec) -> CheckedSpec:
         if few_id != origin.spec.annotation_set_id:
             _check_unseen(faults, spec.evaluation_set_id, [origin.spec.annotation_set_id])
         _check_what_is_distilled(work, faults, spec, dataset, origin.spec)
-    faults.found += weights_faults(work.settings, spec.student.architecture, spec.student.weights)
+    _network(work, faults, spec.student, few)
     faults.raise_if_any()
     assert dataset is not None
     return CheckedSpec(spec.model_copy(update={"annotation_set_id": few_id}), f"distil {dataset.name}"[:MAX_NAME])
@@ -270,6 +279,15 @@ def _few(work: Work, faults: Faults, set_id: str, size: ImageSize | None) -> Ann
     if few is not None and len(few.classes) < 2:
         faults.add(place, f"The annotation set {few.id} has one class only; at least two are needed.")
     return few
+
+
+def _network(work: Work, faults: Faults, student: StudentSpec, few: AnnotationSet | None) -> None:
+    """The network, held against what it starts from and what it is to find."""
+    faults.found += weights_faults(work.settings, student.architecture, student.weights)
+    things = few is not None and any(item.get("thing", False) for item in few.classes)
+    if student.architecture in INSTANCE_NETWORKS and few is not None and not things:
+        why = f"{student.architecture} finds objects, and no class of the annotation set {few.id} is of things."
+        faults.add("student.architecture", why)
 
 
 def _held_out(

@@ -38,10 +38,15 @@ Architecture = Literal[
     "segformer_b3",
     "segformer_b4",
     "segformer_b5",
+    "mask2former_nano",
+    "mask2former_swin_tiny",
 ]
 
 QUARTER_RESOLUTION = frozenset({"upernet_resnet", "upernet_resnet_50", "upernet_resnet_101"})
 """Architectures whose first stage has stride 4 and no other."""
+
+INSTANCE_NETWORKS = frozenset({"mask2former_nano", "mask2former_swin_tiny"})
+"""Architectures that answer masks with a class each, by hard labels; the others answer a class per pixel."""
 
 DISTILLATION_FIELDS = frozenset({"mode", "feature_weight", "temperature", "labels", "example_share"})
 """Fields of a student that mean nothing where it learns from the few labels alone."""
@@ -101,7 +106,8 @@ class StudentSpec(SpecPart):
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
     """Softens teacher and student distributions alike; not with mode feature."""
     labels: Literal["soft", "hard"] = "soft"
-    """The head's class distribution per pixel, or only its most probable class; not with mode feature."""
+    """The head's class distribution per pixel, or only its most probable class, which is all that an instance network
+    learns; not with mode feature."""
     example_share: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of each batch of the distillation drawn from the few annotated images; 0: none. Not with mode feature."""
     steps: Steps | None = None
@@ -131,6 +137,15 @@ class StudentSpec(SpecPart):
             raise ValueError("the mode feature distils no labels: labels and example_share are for label and mix")
         if self.mode == "feature" and self.finetune_steps == 0:
             raise ValueError("the mode feature trains the decoder in the fine-tune: finetune_steps must not be 0")
+        return self
+
+    @model_validator(mode="after")
+    def _check_task(self) -> Self:
+        if self.architecture in INSTANCE_NETWORKS:
+            if self.mode == "mix":
+                raise ValueError(f"{self.architecture} learns labels or features, one after the other: no mode mix")
+            if self.temperature is not None:
+                raise ValueError(f"{self.architecture} learns hard labels, which have no temperature")
         return self
 
     @model_validator(mode="after")
@@ -211,6 +226,8 @@ class LabelSpec(SpecPart):
             raise ValueError("the head student reads no features: leave head.tap_timestep out")
         if self.student.mode != "label":
             raise ValueError(f"the mode {self.student.mode} distils a generator's features: student.mode must be label")
+        if self.student.architecture in INSTANCE_NETWORKS:
+            raise ValueError(f"the head student labels every pixel, and {self.student.architecture} answers masks")
         return self
 
 

@@ -52,6 +52,8 @@ BACKBONES: dict[str, Backbone] = {
     "segformer_b3": _backbone("segformer", hidden_sizes=[64, 128, 320, 512], depths=[3, 4, 18, 3]),
     "segformer_b4": _backbone("segformer", hidden_sizes=[64, 128, 320, 512], depths=[3, 8, 27, 3]),
     "segformer_b5": _backbone("segformer", hidden_sizes=[64, 128, 320, 512], depths=[3, 6, 40, 3]),
+    "mask2former_nano": _backbone("swin", embed_dim=24, depths=[1, 1, 2, 1]),
+    "mask2former_swin_tiny": _backbone("swin", embed_dim=96, depths=[2, 2, 6, 2]),
 }
 """Architecture -> the backbone it can start from."""
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from models.labelling import LabellerPredictor
 from models.metrics.evaluation import EvaluationResult, Predictor, evaluate
-from models.students.card import load_student, render_card
-from models.students.predict import StudentPredictor
+from models.students.card import load_student, write_card
+from models.students.tasks import student_predictor
 from service import reports, steps, students
 from service.tables import Student
 from service.unit_of_work import Work
@@ -75,14 +75,14 @@ def _measurable(context: StepContext, wanted: Assessment, held_out: AnnotatedSet
     found = []
     if wanted.student is not None:
         network = load_student(_student_folder(context))
-        predictor = StudentPredictor(network, held_out.classes, device=context.device)
+        predictor = student_predictor(network, held_out.classes, device=context.device)
         found.append(Measurable("student", "Student", predictor))
     if wanted.head_card is not None:
         labeller = load_labeller(context)
         found.append(Measurable("head", labeller.title, LabellerPredictor(labeller)))
     if wanted.baseline_key is not None:
         network = load_student(unpack(context, wanted.baseline_key, context.scratch / "baseline"))
-        predictor = StudentPredictor(network, held_out.classes, device=context.device)
+        predictor = student_predictor(network, held_out.classes, device=context.device)
         found.append(Measurable("baseline", "Same student, few labels only", predictor))
     return found
 
@@ -140,6 +140,6 @@ def _with_report(context: StepContext, student: Student, rows: list[dict[str, An
     """Store the student's files again, with the measurements in the README (weights are the same bytes); what to record."""
     folder = _student_folder(context)
     card = {**student.card, "report": {row["title"]: row for row in rows}}
-    (folder / "README.md").write_text(render_card({"title": student.name, "classes": student.classes, **card}))
+    write_card(folder, {"title": student.name, "classes": student.classes, **card})
     files, archive_key = store_student(context, student.id, folder)
     return lambda work: students.attach_report(work, student.id, files, archive_key, card)

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import (
     AutoModelForSemanticSegmentation,
+    AutoModelForUniversalSegmentation,
+    Mask2FormerForUniversalSegmentation,
     SegformerForSemanticSegmentation,
     UperNetForSemanticSegmentation,
 )
@@ -28,7 +30,7 @@ def build_student(
     weights: Path | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """An untrained student for images of (height, width): one output per class and per thing's contour.
+    """An untrained student for images of (height, width): one output per class and, in label maps, per thing's contour.
 
     `first_stride` is the first stage's stride; None takes 2 for small images, where details are two pixels wide, else 4.
     `weights` is a directory that the backbone starts from, with the stride it was trained with; the rest is fresh.
@@ -37,16 +39,18 @@ def build_student(
     if architecture not in STUDENTS:
         raise ValueError(f"There is no student {architecture!r}; there are {', '.join(sorted(STUDENTS))}.")
     known = STUDENTS[architecture]
-    names = dict(enumerate(channel_names(classes)))
+    semantic = known.task == "semantic"
+    names = dict(enumerate(channel_names(classes) if semantic else [spec.name for spec in classes]))
     if weights is not None and first_stride is not None:
         raise ValueError("Weights come with the stride they were trained with: give first_stride or weights, not both.")
     stride = known.stride_for(image_size, first_stride) if weights is None else fitting_stride(known, weights)
     config = known.configure(names, stride)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student: nn.Module = AutoModelForSemanticSegmentation.from_config(config)
+        auto_class = AutoModelForSemanticSegmentation if semantic else AutoModelForUniversalSegmentation
+        student: nn.Module = auto_class.from_config(config)
     if weights is not None:
-        load_backbone(student, _backbone(student), weights)
+        load_backbone(_backbone(student), weights)
     return student.to(memory_format=torch.channels_last)
 
 
@@ -81,7 +85,7 @@ def stage_channels(student: nn.Module) -> list[int]:
     """Channels of every stage, fine to coarse. Raises ValueError for a network whose stages are not known."""
     backbone: Any = _backbone(student)
     channels = (
-        backbone.channels if isinstance(student, UperNetForSemanticSegmentation) else backbone.config.hidden_sizes
+        backbone.config.hidden_sizes if isinstance(student, SegformerForSemanticSegmentation) else backbone.channels
     )
     return list(channels)
 
@@ -91,9 +95,11 @@ def _backbone(student: nn.Module) -> nn.Module:
         return student.backbone
     if isinstance(student, SegformerForSemanticSegmentation):
         return student.segformer
+    if isinstance(student, Mask2FormerForUniversalSegmentation):
+        return student.model.pixel_level_module.encoder
     raise ValueError(
         f"A {type(student).__name__} has no stages to regress features from: "
-        "choose the mode label, or a SegFormer or UperNet."
+        "choose the mode label, or another architecture."
     )
 
 

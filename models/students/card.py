@@ -1,4 +1,4 @@
-"""A student as a directory: `AutoModelForSemanticSegmentation.from_pretrained` reads it, without network or our code."""
+"""A student as a directory: transformers' `from_pretrained` reads it, without network or our code."""
 
 import json
 from collections.abc import Sequence
@@ -6,26 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoModelForSemanticSegmentation
+from transformers import Mask2FormerConfig
 
 from models.contracts import ClassSpec
+from models.registry import Task
+from models.students.tasks import TASKS, parts_of
 
 USAGE = """\
     import numpy, torch
     from PIL import Image
-    from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+    from transformers import AutoImageProcessor, {auto_class}
 
     processor = AutoImageProcessor.from_pretrained(".")
-    student = AutoModelForSemanticSegmentation.from_pretrained(".").eval()
+    student = {auto_class}.from_pretrained(".").eval()
     image = Image.open("image.png").convert("RGB")
-    with torch.inference_mode():
-        logits = student(**processor(image, return_tensors="pt")).logits
-    logits = torch.nn.functional.interpolate(logits, size=image.size[::-1], mode="bilinear", align_corners=False)
-    labels = logits.argmax(1)[0]
-"""
+{lines}"""
 
 PREPROCESSING = {
-    "image_processor_type": "SegformerImageProcessor",
     "do_resize": False,
     "do_rescale": True,
     "rescale_factor": 1 / 255,
@@ -45,21 +42,32 @@ def save_student(student: nn.Module, directory: Path, card: dict[str, Any]) -> N
     directory.mkdir(parents=True, exist_ok=True)
     # save_pretrained moves a model's `training` flag nowhere, but half-open gradients would keep memory alive.
     student.eval().save_pretrained(directory, safe_serialization=True)
-    (directory / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING, indent=2) + "\n")
-    (directory / "README.md").write_text(render_card(card))
+    preprocessing = {"image_processor_type": parts_of(student).image_processor, **PREPROCESSING}
+    (directory / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
+    write_card(directory, card)
+
+
+def write_card(directory: Path, card: dict[str, Any]) -> None:
+    """Write README.md, the model card of the student in the directory."""
+    (directory / "README.md").write_text(render_card(card, _task(directory)))
 
 
 def load_student(directory: Path) -> nn.Module:
     """Read a student's directory, ready to predict; never touches the network."""
-    student: nn.Module = AutoModelForSemanticSegmentation.from_pretrained(directory, local_files_only=True)
+    student: nn.Module = TASKS[_task(directory)].auto_class.from_pretrained(directory, local_files_only=True)
     return student.eval()
 
 
-def render_card(card: dict[str, Any]) -> str:
+def _task(directory: Path) -> Task:
+    kind = json.loads((directory / "config.json").read_text())["model_type"]
+    return "instance" if kind == Mask2FormerConfig.model_type else "semantic"
+
+
+def render_card(card: dict[str, Any], task: Task = "semantic") -> str:
     """Markdown with the front matter that model hubs read."""
     facts = dict(card)
     title, licence = facts.pop("title", "Student"), facts.pop("licence", "unknown")
-    summary = facts.pop("summary", "A semantic segmentation network.")
+    summary = facts.pop("summary", "A segmentation network.")
     classes: Sequence[ClassSpec | dict[str, Any] | str] = facts.pop("classes", [])
     report: dict[str, Any] = facts.pop("report", {})
     lines = [
@@ -76,9 +84,10 @@ def render_card(card: dict[str, Any]) -> str:
         summary,
         "",
     ]
-    lines += ["## Use", "", USAGE]
+    lines += ["## Use", "", USAGE.format(auto_class=TASKS[task].auto_class.__name__, lines=TASKS[task].usage)]
     lines += [f"Outputs, in order: {', '.join(map(_class_name, classes))}." if classes else "Outputs: see `id2label`."]
-    lines += ['A label "X contour" is the border of an object of class X: count it to X.', ""]
+    if task == "semantic":
+        lines += ['A label "X contour" is the border of an object of class X: count it to X.', ""]
     if report:
         lines += ["## Measured on held-out labels", "", "| | mIoU | boundary IoU | AP50 |", "|---|---|---|---|"]
         lines += [f"| {name} | {_cells(scores)} |" for name, scores in report.items()] + [""]

@@ -11,28 +11,29 @@ import torch
 from torch import Tensor, nn
 
 from models.examples import to_float_images
-from models.students.build import student_logits
+from models.students.tasks import parts_of
 
 OPSET = 20
 
 
 class _Deployed(nn.Module):
-    """What the file computes: images in [-1, 1] -> logits at the images' size."""
+    """What the file computes: images in [-1, 1] -> the answers of the student's task at the images' size."""
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
-        self.student = student
+        self.student, self.task = student, parts_of(student)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return student_logits(self.student, pixel_values)
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        return self.task.answers(self.student, pixel_values)
 
 
 def export_onnx(student: nn.Module, path: Path, images_BHWC: np.ndarray) -> dict[str, Any]:
-    """Write the file (input `pixel_values` BCHW float in [-1, 1], output `logits`; any batch size) and compare it.
+    """Write the file (input `pixel_values` BCHW float in [-1, 1]; any batch size) and compare it.
 
+    Its outputs are `logits` of a label map, or `class_queries_logits` and `masks_queries_logits` of an instance network.
     `images_BHWC` are real images (uint8) at the student's size, two at least. Returns the parity on them: `max_abs_error`
-    of logits, `agreement` (share of equal pixels), `num_images`, `opset`, `num_bytes`. Raises RuntimeError when under
-    99.9 % of the pixels agree.
+    of logits, `agreement` (share of equal decisions), `num_images`, `opset`, `num_bytes`. Raises RuntimeError when under
+    99.9 % of the decisions agree.
     """
     image_BCHW = to_float_images(images_BHWC)
     deployed = _Deployed(student).cpu().eval()
@@ -44,29 +45,29 @@ def export_onnx(student: nn.Module, path: Path, images_BHWC: np.ndarray) -> dict
     return _parity(deployed, path, image_BCHW)
 
 
-def _export_traced(deployed: nn.Module, path: Path, image_BCHW: Tensor) -> None:
+def _export_traced(deployed: _Deployed, path: Path, image_BCHW: Tensor) -> None:
     """By tracing: two seconds, but it cannot express UperNet's pools that do not divide the map evenly."""
-    names = {"pixel_values": {0: "batch"}, "logits": {0: "batch"}}
+    names = list(deployed.task.decisions)
     torch.onnx.export(
         deployed,
         (image_BCHW,),
         path,
         input_names=["pixel_values"],
-        output_names=["logits"],
+        output_names=names,
         opset_version=OPSET,
-        dynamic_axes=names,
+        dynamic_axes={name: {0: "batch"} for name in ("pixel_values", *names)},
         dynamo=False,
     )
 
 
-def _export_captured(deployed: nn.Module, path: Path, image_BCHW: Tensor) -> None:
+def _export_captured(deployed: _Deployed, path: Path, image_BCHW: Tensor) -> None:
     """By graph capture: everything, in twenty seconds."""
     with _written_out_attention(deployed.student):
         program = torch.onnx.export(
             deployed,
             (image_BCHW,),
             input_names=["pixel_values"],
-            output_names=["logits"],
+            output_names=list(deployed.task.decisions),
             opset_version=OPSET,
             dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch", min=1, max=4096)}},
             dynamo=True,
@@ -86,19 +87,20 @@ def _written_out_attention(student: Any) -> Iterator[None]:
         student.set_attn_implementation(before)
 
 
-def _parity(deployed: nn.Module, path: Path, image_BCHW: Tensor) -> dict[str, Any]:
+def _parity(deployed: _Deployed, path: Path, image_BCHW: Tensor) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     with torch.inference_mode():
-        expected = deployed(image_BCHW).numpy()
-    (found,) = session.run(None, {"pixel_values": image_BCHW.numpy()})
-    agreement = float((expected.argmax(1) == found.argmax(1)).mean())
+        expected = deployed(image_BCHW)
+    found = [torch.from_numpy(answer) for answer in session.run(None, {"pixel_values": image_BCHW.numpy()})]
+    pairs = list(zip(deployed.task.decisions.values(), expected, found, strict=True))
+    agreement = min(float((decide(ours) == decide(theirs)).float().mean()) for decide, ours, theirs in pairs)
     parity = {
-        "max_abs_error": float(np.abs(expected - found).max()),
+        "max_abs_error": max(float((ours - theirs).abs().max()) for _, ours, theirs in pairs),
         "agreement": agreement,
         "num_images": len(image_BCHW),
         "opset": OPSET,
         "num_bytes": path.stat().st_size,
     }
     if agreement < 0.999:
-        raise RuntimeError(f"The ONNX file disagrees with the student on {1 - agreement:.2%} of the pixels.")
+        raise RuntimeError(f"The ONNX file disagrees with the student on {1 - agreement:.2%} of the decisions.")
     return parity

@@ -20,7 +20,9 @@ from models.distillation import SegmentationObjective
 from models.examples import Example
 from models.feature_distillation import FeatureObjective, FeatureRegressor, FeatureTeacher, MixObjective
 from models.students.batches import DistillationBatches, ExampleBatches, FeatureBatches, SoftDataset
-from models.students.build import stage_channels, student_logits, student_logits_and_stages, student_stages
+from models.students.build import stage_channels, student_logits_and_stages, student_stages
+from models.students.instance_network import InstanceObjective
+from models.students.tasks import label_objective
 from models.training import Batches, FitConfig, FitResult, fit
 
 Mode = Literal["label", "feature", "mix"]
@@ -127,13 +129,13 @@ def train_student(
     )
     distilled, finetuned = config.phase_steps
     share = distilled / max(1, config.total_steps)
-    objective, batches = _distillation(student, pool, teacher, config)
+    objective, batches = _distillation(student, classes, pool, teacher, config)
     phases: dict[str, tuple[FitConfig, Batches, nn.Module]] = {
         "distil": (_fit_config(config, distilled, share, config.learning_rate), batches, objective)
     }
     if finetuned > 0:
         finetune = _fit_config(config, finetuned, 1 - share, config.finetune_learning_rate)
-        on_labels = SegmentationObjective(student, student_logits, dice_weight=config.dice_weight)
+        on_labels = label_objective(student, classes, dice_weight=config.dice_weight)
         phases["finetune"] = (finetune, few, on_labels)
     results: dict[str, FitResult] = {}
     done = 0
@@ -147,18 +149,22 @@ def train_student(
     recipe: dict[str, Any] = {"mode": config.mode, "loss_weights": config.loss_weights}
     if config.mode != "feature":
         recipe |= {"labels": config.labels, "example_share": config.example_share}
+    if isinstance(objective, InstanceObjective):
+        recipe |= {"labels": "hard", "loss_weights": objective.loss_weights}
     if config.mode != "label" and teacher is not None:
         recipe["feature_timestep"] = teacher.tap_timestep
     return _summary(augment, results) | recipe
 
 
 def _distillation(
-    student: nn.Module, pool: DistillationBatches, teacher: FeatureTeacher | None, config: StudentTrainConfig
+    student: nn.Module,
+    classes: Sequence[ClassSpec],
+    pool: DistillationBatches,
+    teacher: FeatureTeacher | None,
+    config: StudentTrainConfig,
 ) -> tuple[nn.Module, Batches]:
     """The first phase's objective and batches."""
-    label = SegmentationObjective(
-        student, student_logits, temperature=config.temperature, dice_weight=config.dice_weight
-    )
+    label = label_objective(student, classes, dice_weight=config.dice_weight, temperature=config.temperature)
     if config.mode == "label":
         return label, pool
     if teacher is None:
@@ -172,6 +178,8 @@ def _distillation(
     batches = FeatureBatches(pool, teacher)
     if config.mode == "feature":
         return feature, batches
+    if not isinstance(label, SegmentationObjective):
+        raise ValueError("An instance network learns labels or features, one after the other: there is no mix of both.")
     return MixObjective(label, feature, student_logits_and_stages, config.feature_weight), batches
 
 
@@ -189,7 +197,7 @@ def train_baseline(
     """The same student on the few labels alone, with the steps of both phases; returns what `train_student` returns."""
     augment = resolve(config.augment, examples, num_classes=len(classes))
     few = ExampleBatches(examples, classes, augment, config.batch_size, device)
-    objective = SegmentationObjective(student, student_logits, dice_weight=config.dice_weight)
+    objective = label_objective(student, classes, dice_weight=config.dice_weight)
     fit_config = _fit_config(config, config.total_steps, 1.0, config.learning_rate)
     result = fit(
         objective, few, fit_config, device=device, progress=progress, stop=stop, checkpoint_path=checkpoint_path

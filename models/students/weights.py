@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, UperNetConfig, UperNetForSemanticSegmentation
 
 from models.generators.directory import check_files
 from models.registry import StudentArchitecture
@@ -80,19 +80,23 @@ def fitting_stride(known: StudentArchitecture, directory: Path) -> int:
     raise UnfitWeights(f"{directory.name} has another backbone than {known.description}: {'; '.join(differences)}.")
 
 
-def load_backbone(student: nn.Module, backbone: nn.Module, directory: Path) -> None:
-    """Give the student's backbone the directory's weights, in float32, for images in [-1, 1].
+def load_backbone(backbone: Any, directory: Path) -> None:
+    """Give a student's backbone the directory's weights, in float32, for images in [-1, 1].
 
     The units that `preprocessor_config.json` names, where there is one, move into the first convolution. Raises
     UnfitWeights for tensors that are missing, left over, of another shape or not finite; UnsafeDirectory for code,
     pickles and links that leave the directory; OSError for missing files.
     """
     root = check_files(directory)
-    target: Any = student if json.loads((root / CONFIG).read_text()).get("model_type") == WHOLE else backbone
+    target: Any = backbone
+    if json.loads((root / CONFIG).read_text()).get("model_type") == WHOLE:
+        target = UperNetForSemanticSegmentation(
+            UperNetConfig(backbone_config=backbone.config, use_auxiliary_head=False)
+        )
     source, info = _loaded(target, root)
-    prefix = "backbone." if target is student else ""
+    prefix = "" if target is backbone else "backbone."
     _check_keys(directory.name, backbone, info, prefix)
-    state = (source.backbone if target is student else source).state_dict()
+    state = (source if target is backbone else source.backbone).state_dict()
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
         raise UnfitWeights(f"{directory.name}: {broken[0]} holds numbers that are not finite.")

@@ -19,6 +19,7 @@ from models.students.weights import UnfitWeights, fitting_stride
 from service import job_checks
 from service.generator_families import GENERATOR_FAMILIES
 from service.job_spec import (
+    INSTANCE_NETWORKS,
     QUARTER_RESOLUTION,
     Architecture,
     HeadKind,
@@ -37,6 +38,7 @@ def names(config: type) -> set[str]:
 
 def test_every_student_on_offer_can_be_built() -> None:
     assert list(get_args(Architecture)) == list(STUDENTS)
+    assert {name for name, student in STUDENTS.items() if student.task == "instance"} == INSTANCE_NETWORKS
 
 
 def test_jobs_are_checked_against_what_the_families_of_generators_can_do() -> None:
@@ -79,7 +81,8 @@ def test_a_job_knows_which_weights_an_architecture_takes_as_models_do(tmp_path: 
     for wanted in STUDENTS:
         for offered in STUDENTS:
             accepted = not weights_faults(settings, wanted, offered)
-            assert accepted == _fits(wanted, tmp_path / offered) == (wanted == offered)
+            same = {wanted, offered} in ({"upernet_swin_tiny", "mask2former_swin_tiny"}, {wanted})
+            assert accepted == _fits(wanted, tmp_path / offered) == same
 
 
 def _fits(wanted: str, folder: Path) -> bool:

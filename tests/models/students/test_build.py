@@ -44,7 +44,7 @@ def test_a_small_architecture_answers_at_the_image_size(architecture: str) -> No
     assert StudentPredictor(student, STUFF).predict(images).probabilities_BCHW.shape == (1, 2, 32, 64)
 
 
-@pytest.mark.parametrize("architecture", sorted(set(STUDENTS) - set(SMALL)))
+@pytest.mark.parametrize("architecture", sorted(MILLIONS))
 def test_a_large_architecture_has_the_published_size_and_known_stages(architecture: str) -> None:
     with torch.device("meta"):
         student = build_student(architecture, STUFF, (512, 512)).eval()
@@ -55,6 +55,12 @@ def test_a_large_architecture_has_the_published_size_and_known_stages(architectu
     assert logits_BCHW.shape == (1, 2, 64, 96)
     assert [stage_BCHW.shape[1] for stage_BCHW in stages] == stage_channels(student)
     assert [tuple(stage_BCHW.shape[-2:]) for stage_BCHW in stages] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_every_architecture_is_tried() -> None:
+    assert {*SMALL, *MILLIONS, *(name for name, student in STUDENTS.items() if student.task == "instance")} == set(
+        STUDENTS
+    )
 
 
 def test_a_swin_gives_its_logits_and_its_stages_from_one_pass() -> None:
