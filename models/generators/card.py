@@ -38,7 +38,7 @@ RECIPE = (
 
 LOOKED = {
     "look_step": "step",
-    "train_loss": "v-loss on training images",
+    "train_loss": "loss on training images",
     "holdout_loss": "on held-out images",
     "kernel_distance": "kernel distance to held-out images",
     "nearest_ratio": "distance to the nearest training image, samples over held-out images",
@@ -92,11 +92,11 @@ def _base(training: Mapping[str, Any]) -> str:
 def _measured(training: dict[str, Any]) -> list[str]:
     lines = [
         f"- {label}: {training[key]:.4f}"
-        for key, label in (("train_loss", "v-loss on training images"), ("holdout_loss", "v-loss on held-out images"))
+        for key, label in (("train_loss", "loss on training images"), ("holdout_loss", "loss on held-out images"))
         if training.get(key) is not None
     ]
     if training.get("seconds"):
-        lines.append(f"- Training time: {training['seconds'] / 60:.0f} minutes")
+        lines.append(f"- Training time: {training['seconds'] / 60:.1f} minutes")
     quality = training.get("quality")
     if not quality:
         return [*lines, "- No images were held out, so its distance to real images is not known."]

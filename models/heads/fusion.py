@@ -116,7 +116,7 @@ class FusionHead(nn.Module):
 
     def forward(self, features: Features, image_BCHW: Tensor) -> Tensor:
         """Features and the image in [-1, 1] they belong to -> logits KBCHW at the image's size."""
-        pixels_BCHW = functional.pixel_unshuffle(image_BCHW, self.config.work_stride)
+        pixels_BCHW = _folded(image_BCHW, self.config.work_stride)
         pixels_BCHW = self.pixels(pixels_BCHW.contiguous(memory_format=torch.channels_last))
         fused_BCHW: Tensor | None = None
         levels = self.config.levels()
@@ -126,14 +126,15 @@ class FusionHead(nn.Module):
             if fused_BCHW is None:
                 fused_BCHW = level_BCHW.mean(dim=(2, 3), keepdim=True).expand_as(level_BCHW)
             fused_BCHW = fuse(torch.cat([_resized(fused_BCHW, level_BCHW), level_BCHW], dim=1))
-        return torch.stack([member(fused_BCHW) for member in self.members]).float()
+        height, width = image_BCHW.shape[-2:]
+        return torch.stack([member(fused_BCHW)[..., :height, :width] for member in self.members]).float()
 
     def _standardised(self, name: str, value_BCHW: Tensor) -> Tensor:
         mean_C, scale_C = getattr(self, _buffer("mean", name)), getattr(self, _buffer("scale", name))
         value_BCHW = ((value_BCHW - mean_C[None, :, None, None]) * scale_C[None, :, None, None]).clamp(-8.0, 8.0)
         value_BCHW = functional.dropout2d(value_BCHW, self.config.feature_dropout, self.training)
         fold = self.config.work_stride // self.config.tap_strides[name]
-        return functional.pixel_unshuffle(value_BCHW, fold) if fold > 1 else value_BCHW
+        return _folded(value_BCHW, fold) if fold > 1 else value_BCHW
 
     def save(self, directory: Path) -> None:
         """Write `head.safetensors` and `head.json`."""
@@ -164,6 +165,14 @@ def _block(inputs: int, outputs: int) -> nn.Module:
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
+
+
+def _folded(value_BCHW: Tensor, fold: int) -> Tensor:
+    """Pixels folded into channels; sides that `fold` does not divide are filled up with their last pixels."""
+    bottom, right = (-side % fold for side in value_BCHW.shape[-2:])
+    if bottom or right:
+        value_BCHW = functional.pad(value_BCHW, (0, right, 0, bottom), mode="replicate")
+    return functional.pixel_unshuffle(value_BCHW, fold)
 
 
 def _resized(value_BCHW: Tensor, like_BCHW: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.generators.network import NetworkConfig
+from models.generators.unet_diffusion import UNetDiffusionGenerator
 from models.heads.fusion import FusionConfig, FusionHead
 from tests.models.tiny import THINGS, tiny_generator
 
@@ -43,3 +45,16 @@ def test_maps_of_any_stride_end_at_the_images_size(strides: tuple[int, ...]) -> 
     assert logits_KBCHW.shape == (4, 2, 3, height, width)
     for name, map_BCHW in features.items():
         assert not torch.allclose(head({**features, name: map_BCHW + 1.0}, image_BCHW), logits_KBCHW)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (21, 50)])
+def test_images_of_odd_sides_are_labelled_too(size: tuple[int, int]) -> None:
+    generator = UNetDiffusionGenerator.build((3, *size), NetworkConfig((8, 16), attention=False))
+    generator.select_taps([*generator.available_taps])
+    config = FusionConfig(generator.tap_channels, generator.tap_strides, tuple(THINGS), width=8)
+    image_BCHW = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    features = generator.encode(image_BCHW, seeds=[1, 2])
+    assert set(config.tap_strides.values()) == {1, 2, 4}
+    head = FusionHead(config).eval()
+    head.calibrate(features)
+    assert head(features, image_BCHW).shape == (4, 2, 3, *size)
