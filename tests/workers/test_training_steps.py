@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load
 
 from models.contracts import Stopped
@@ -18,7 +19,7 @@ from models.generators.unet_diffusion import UNetDiffusionGenerator
 from service import generators as generator_rows
 from service import jobs, reports, steps, students
 from service.bootstrap import Factory
-from service.job_spec import parse
+from service.job_spec import TrainGeneratorSpec, parse
 from service.object_keys import parse as parse_key
 from service.references import referenced
 from service.settings import Settings
@@ -27,6 +28,7 @@ from tests import factories, tiny
 from workers import distil, runtime
 from workers.context import StepContext
 from workers.handlers import HANDLERS
+from workers.train_generator import train_config
 
 
 @pytest.fixture
@@ -353,6 +355,18 @@ def test_a_generator_is_trained_on_from_another(factory: Factory, generators: Pa
     assert (known["id"], known["name"], known["digest"]) == (base.id, base.name, base.digest)
     assert row.digest != base.digest
     assert f"It began with the weights of {base.name} (digest {base.digest})" in card
+
+
+def test_a_batch_fills_the_device_unless_the_job_says_otherwise() -> None:
+    document = {"kind": "train_generator", "name": "discs", "image_pool_id": "pool_1", "steps": 4}
+    specs = [parse(document), parse({**document, "batch_size": 4})]
+    sizes = {
+        (device, spec.batch_size): train_config(spec, (3, 32, 32), torch.device(device)).batch_size
+        for device in ("cpu", "cuda")
+        for spec in specs
+        if isinstance(spec, TrainGeneratorSpec)
+    }
+    assert sizes == {("cpu", None): 8, ("cuda", None): 32, ("cpu", 4): 4, ("cuda", 4): 4}
 
 
 def test_a_pool_too_large_for_the_memory_is_refused_with_a_way_out(factory: Factory) -> None:
