@@ -92,7 +92,12 @@ def memory_of_fit(pack: Path, directory: Path, num_images: int) -> Figure:
 
 
 def figures(
-    pack: Path, directory: Path, *, steps: Sequence[int] = (20, 25, 50), batch: int = 16, num_images: int = 20
+    pack: Path = PACK,
+    directory: Path = GENERATOR,
+    *,
+    steps: Sequence[int] = (20, 25, 50),
+    batch: int = 16,
+    num_images: int = 20,
 ) -> list[Figure]:
     """All rows."""
     few, classes = read_few(pack)

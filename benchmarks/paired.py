@@ -6,7 +6,7 @@ pairs the median. Wall and processor time are both kept; where other work runs o
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -89,11 +89,11 @@ def from_pairs(question: str, pairs: Pairs, *, at_most: float | None = None, at_
     return Figure(question, pairs.processor_ratio, at_most=at_most, at_least=at_least, detail=detail)
 
 
-def print_table(figures: Sequence[Figure]) -> None:
-    """All rows as a Markdown table."""
-    print("| measured | value | wanted | met | detail |\n|---|---|---|---|---|")
+def print_table(figures: Iterable[Figure]) -> None:
+    """All rows as a Markdown table, each as soon as it is known."""
+    print("| measured | value | wanted | met | detail |\n|---|---|---|---|---|", flush=True)
     for figure in figures:
-        print(figure.row())
+        print(figure.row(), flush=True)
 
 
 def _short(value: float | None) -> str:

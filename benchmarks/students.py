@@ -47,7 +47,9 @@ def labelled_samples(labeller: Labeller, images_BHWC: np.ndarray) -> Iterator[Sh
             yield ShardSample(f"{start + place:07}", image_HWC, batch.labels_BHW[place], None, soft)
 
 
-def figures(pack: Path, directory: Path, *, num_images: int = 128, steps: int = 20, pairs: int = 5) -> list[Figure]:
+def figures(
+    pack: Path = PACK, directory: Path = GENERATOR, *, num_images: int = 128, steps: int = 20, pairs: int = 5
+) -> list[Figure]:
     """One row: steps per second from disk over those on the cached batch."""
     few, classes = read_few(pack)
     generator = UNetDiffusionGenerator.load(directory)

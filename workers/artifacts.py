@@ -77,12 +77,12 @@ def _label(sample: ShardSample) -> Any:
     return sample.label_HW
 
 
-def stream_shard(context: StepContext, key: str) -> Iterator[ShardSample]:
-    """The samples of a stored tar, by way of a scratch file that is gone afterwards."""
+def stream_shard(context: StepContext, key: str, *, skip: int = 0) -> Iterator[ShardSample]:
+    """The samples of a stored tar but the first `skip`, by way of a scratch file that is gone afterwards."""
     path = context.get_file(key, context.scratch / "shards" / key.replace("/", "_"))
     try:
         with path.open("rb") as file:
-            yield from read_shard(file)
+            yield from read_shard(file, skip=skip)
     finally:
         path.unlink(missing_ok=True)
 

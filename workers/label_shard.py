@@ -138,7 +138,7 @@ class _ShardWork:
         with self.context.read() as work:
             slices = image_pools.slices(work, pool_id, self.params.start + done, self.params.count - done)
         for part in slices:
-            for sample in islice(stream_shard(self.context, part.key), part.first, part.first + part.count):
+            for sample in islice(stream_shard(self.context, part.key, skip=part.first), part.count):
                 yield sample.image_HWC
 
     def _write(self, batch: LabelledBatch, seeds: list[int], first: int) -> None:

@@ -1,15 +1,14 @@
 """Small pictures for whoever watches: labelled images with their overlays."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from models.labelling import LabelledBatch
 from service.formats.annotated_images import LabelClass
 from service.formats.overlay import contact_sheet, overlay
+from service.formats.png import encode_image_png
 
 COLUMNS = 8
 MAX_TILES = 16
@@ -27,7 +26,7 @@ def labelled_sheet(batch: LabelledBatch, classes: Sequence[LabelClass], scores: 
         plain = [_shown(batch, index, classes, 0.0) for index in row]
         blank = [np.full_like(plain[0], 255)] * (COLUMNS - len(row))
         tiles += [*plain, *blank, *(_shown(batch, index, classes, 0.6) for index in row), *blank]
-    return png(contact_sheet(tiles, columns=COLUMNS))
+    return encode_image_png(contact_sheet(tiles, columns=COLUMNS))
 
 
 def comparison_sheet(
@@ -43,14 +42,14 @@ def comparison_sheet(
         for labels_BHW, opacity in ((truth_BHW, 0.0), (truth_BHW, 0.6), (predicted_BHW, 0.6))
         for image_HWC, label_HW in zip(images_BHWC, labels_BHW, strict=True)
     ]
-    return png(contact_sheet(tiles, columns=len(images_BHWC)))
+    return encode_image_png(contact_sheet(tiles, columns=len(images_BHWC)))
 
 
 def image_sheet(images_BHWC: NDArray[np.uint8]) -> bytes:
     """PNG of plain images in a grid."""
     scale = enlargement(images_BHWC.shape[2])
     tiles = [np.repeat(np.repeat(image, scale, axis=0), scale, axis=1) for image in images_BHWC[:64]]
-    return png(contact_sheet([shrunk(tile) for tile in tiles], columns=COLUMNS))
+    return encode_image_png(contact_sheet([shrunk(tile) for tile in tiles], columns=COLUMNS))
 
 
 def enlargement(side: int) -> int:
@@ -62,13 +61,6 @@ def shrunk(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Large images made smaller for the sheet."""
     step = -(-max(image_HWC.shape[:2]) // MAX_SIDE)
     return image_HWC[::step, ::step]
-
-
-def png(image_HWC: NDArray[np.uint8]) -> bytes:
-    """Bytes of a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image_HWC).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _shown(batch: LabelledBatch, index: int, classes: Sequence[LabelClass], opacity: float) -> NDArray[np.uint8]:

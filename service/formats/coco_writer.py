@@ -82,6 +82,21 @@ def write_coco_zip(
     return {**stats, "num_bytes": fileobj.seek(0, 2), "validation": report}
 
 
+def annotation_record(
+    region: rle.Region, shape: tuple[int, int], *, number: int, image: int, category: int
+) -> dict[str, Any]:
+    """The COCO annotation of a region of a map of `shape` (height, width), under these ids."""
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": {"size": list(shape), "counts": region.counts.decode("ascii")},
+        "area": region.area,
+        "bbox": list(region.bbox),
+        "iscrowd": 0,
+    }
+
+
 class _Writer:
     def __init__(
         self, archive: zipfile.ZipFile, classes: Sequence[LabelClass], images: RecordLines, annotations: RecordLines
@@ -111,7 +126,7 @@ class _Writer:
         self._archive.writestr(member(f"masks/{sample.key}.png"), encode_label_png(label, self._palette))
         self._images.add(self._image_record(sample, label))
         for region in rle.encode_regions(self._regions(sample, label), skip=self._skipped_keys):
-            self._annotations.add(self._annotation_record(region, label.shape))
+            self._annotations.add(self._annotation_record(region, (label.shape[0], label.shape[1])))
 
     def _image_record(self, sample: ShardSample, label: NDArray[np.uint8]) -> dict[str, Any]:
         height, width = label.shape
@@ -130,18 +145,12 @@ class _Writer:
         counted = np.isin(label, self._things)
         return label.astype(np.int32) + np.where(counted, sample.instances_HW.astype(np.int32) << 8, 0)
 
-    def _annotation_record(self, region: rle.Region, shape: tuple[int, ...]) -> dict[str, Any]:
+    def _annotation_record(self, region: rle.Region, shape: tuple[int, int]) -> dict[str, Any]:
         index = region.key & 0xFF
         self._class_annotations[index] += 1
-        return {
-            "id": self._annotations.count + 1,
-            "image_id": self._images.count,
-            "category_id": self._ids[index],
-            "segmentation": {"size": list(shape), "counts": region.counts.decode("ascii")},
-            "area": region.area,
-            "bbox": list(region.bbox),
-            "iscrowd": 0,
-        }
+        return annotation_record(
+            region, shape, number=self._annotations.count + 1, image=self._images.count, category=self._ids[index]
+        )
 
     def finish(self, info: dict[str, Any]) -> None:
         """Writes what follows the images."""

@@ -122,8 +122,8 @@ def _members(sample: ShardSample) -> Iterator[tuple[str, bytes]]:
     yield "json", orjson.dumps(sample.meta, option=orjson.OPT_SORT_KEYS)
 
 
-def read_shard(fileobj: IO[bytes]) -> Iterator[ShardSample]:
-    """Streams the samples of a shard; reads forward only, holds one sample.
+def read_shard(fileobj: IO[bytes], *, skip: int = 0) -> Iterator[ShardSample]:
+    """Streams the samples of a shard from the `skip`-th on; reads forward only, holds one sample, decodes none before.
 
     Raises `ShardError` for anything but a whole shard: tarfile would take a damaged header for the end.
     """
@@ -132,12 +132,15 @@ def read_shard(fileobj: IO[bytes]) -> Iterator[ShardSample]:
         name, size = _member_header(header)
         member_key, _, extension = name.partition(".")
         if member_key != key and members:
-            yield sample_from_members(key, members)
+            if skip > 0:
+                skip -= 1
+            else:
+                yield sample_from_members(key, members)
             members = {}
         key = member_key
         members[extension] = _exactly(fileobj, size)
         _exactly(fileobj, -size % BLOCK)
-    if members:
+    if members and skip <= 0:
         yield sample_from_members(key, members)
 
 

@@ -9,6 +9,7 @@ import pytest
 import webdataset
 from PIL import Image
 
+from service.formats.png import encode_image_png
 from service.formats.shard import ShardError, ShardSample, ShardWriter, read_shard, sample_from_members
 from tests.service.formats.uploads import picture
 
@@ -49,6 +50,18 @@ def test_images_without_labels_survive() -> None:
     (after,) = read_shard(io.BytesIO(written([ShardSample("a", picture(1))])))
     assert after.label_HW is after.instances_HW is after.soft is None
     assert after.meta == {}
+
+
+@pytest.mark.parametrize("skip", [0, 1, 2, 3, 4])
+def test_skipped_samples_are_not_decoded(skip: int) -> None:
+    many = samples()
+    data = written(many)
+    for sample in many[:skip]:
+        data = data.replace(encode_image_png(sample.image_HWC)[:50], bytes(50))
+    assert [after.key for after in read_shard(io.BytesIO(data), skip=skip)] == [before.key for before in many[skip:]]
+    if skip:
+        with pytest.raises(ShardError, match="cannot be read"):
+            next(read_shard(io.BytesIO(data)))
 
 
 def test_the_same_samples_are_the_same_bytes_also_when_copied() -> None:
