@@ -1,5 +1,7 @@
 """Works the benchmark's jobs off: a few in flight at a time, each kept when it ends, none made twice."""
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +37,8 @@ class Runner:
                 if len(active) >= in_flight:
                     break
                 body = task.filled({key: kept["job"]["result"] for key, kept in self.done.items()}, self._budget())
-                active[task.key] = (task, submit_or_resume(self.client, body, f"{self.run_id}/{task.key}")["id"])
+                job = submit_or_resume(self.client, body, f"{self.run_id}/{task.key}/{_digest(body)}")
+                active[task.key] = (task, job["id"])
             if not active:
                 return
             time.sleep(POLL_SECONDS)
@@ -100,6 +103,11 @@ class Runner:
         left = len(self.tasks) - len(self.done) - len(self.failed)
         eta = left * (time.monotonic() - self._begun) / self._finished_now
         return f"{len(self.done)}/{len(self.tasks)}  {task.key:<28} {scores or 'done':<16} {seconds:6.0f} s   about {eta / 60:.0f} min left"
+
+
+def _digest(body: Json) -> str:
+    """A part of the idempotency key: another option makes another job, the same makes the same."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _cost(step: Json) -> Json:
