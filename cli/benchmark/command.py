@@ -40,6 +40,9 @@ def benchmark(
     images: Annotated[int, typer.Option(min=0, help="Images to synthesize; 0: rows without samples only.")] = 500,
     student_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of every student.")] = None,
     head_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of every head.")] = None,
+    whole_budget_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the whole budget; by this run's clock where none are given.")
+    ] = None,
     rows: Annotated[str | None, typer.Option(help=f"Only these, of {', '.join(ROWS)}.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; the cores are shared out.")] = 1,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
@@ -56,6 +59,8 @@ def benchmark(
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
         facts = _begin(client, record, pack, _counts(labels), generator_minutes)
         facts |= {"command": shlex.join(["label-factory", *sys.argv[1:]])}
+        if whole_budget_steps is not None:
+            facts["whole_budget_steps"] = whole_budget_steps
         record.keep_facts(facts)
         grid = cells(_counts(labels), facts["all_labels"], seeds)
         materials = Materials(

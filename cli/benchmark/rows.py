@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from cli.client import CliError, Json
 
-Pool = Literal["encoded", "synthesized", "both"]
+FEW, OUR_PATH = "few", "label-encoded"
+"""The jobs by whose times the whole budget is reckoned: the few labels alone, and our path with all that it needs."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def _ours() -> Iterator[Row]:
 ROWS: dict[str, Row] = {
     row.key: row
     for row in (
-        Row("few", "few labels only", "few", every_count=True),
+        Row("few", "few labels only", FEW, every_count=True),
         Row("few_long", "few labels only, whole budget", "few-long", every_count=True),
         Row("self_training", "self-training without a generator", "self-training"),
         Row("ddpm_seg", "DDPM-seg: pixel MLPs on the test images", "ddpm-seg", "head"),
@@ -47,9 +48,6 @@ ROWS: dict[str, Row] = {
         Row("encoder", "distilled from a frozen encoder", "encoder"),
     )
 }
-
-OUR_PATH = "label-encoded"
-"""The job whose time, with that of the jobs before it, is the whole budget."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,8 @@ def tasks(rows: Sequence[Row], grid: Sequence[tuple[Cell, bool]], materials: Mat
                 _add(_Jobs(cell, materials).all(), row.job, found)
         if any(task.whole_budget for task in found.values()):
             # The time of our path, here and once, is the budget of the jobs that get the whole of it.
-            _add(_Jobs(grid[0][0], materials).all(), OUR_PATH, found)
+            for name in (FEW, OUR_PATH):
+                _add(_Jobs(grid[0][0], materials).all(), name, found)
     return list(found.values())
 
 
@@ -159,7 +158,7 @@ class _Jobs:
     def all(self) -> dict[str, Task]:
         """Every job; only those that rows ask for are submitted."""
         jobs = {
-            "few": self._few_labels("few"),
+            FEW: self._few_labels(FEW),
             "few-long": self._few_labels("few-long", whole_budget=True),
             "data-self": self._dataset("data-self", ["encoded"], kind="student"),
             "data-mlp": self._dataset("data-mlp", self._pools()[-1:], kind="pixel_mlp"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from cli.benchmark.record import Record
 from cli.benchmark.results import path_steps
-from cli.benchmark.rows import OUR_PATH, Cell, Task
+from cli.benchmark.rows import FEW, OUR_PATH, Cell, Task
 from cli.client import Client, Json
 from cli.output import console
 from cli.submission import submit_or_resume
@@ -23,7 +23,7 @@ class Runner:
 
     def __init__(self, client: Client, record: Record, run_id: str, tasks: Sequence[Task], *, first: Cell) -> None:
         self.client, self.record, self.run_id, self.tasks = client, record, run_id, tasks
-        self.reference = first.task(OUR_PATH)
+        self.path, self.few = first.task(OUR_PATH), first.task(FEW)
         self.done: dict[str, Json] = record.jobs()
         self.failed: dict[str, str] = {}
         self._begun = time.monotonic()
@@ -49,14 +49,12 @@ class Runner:
                     self._ended(task, job)
 
     def whole_budget_steps(self) -> int | None:
-        """Steps of the student in the time of our whole path, by this machine's measure; None before it has run."""
-        if self.reference not in self.done:
+        """Steps on the few labels alone in the time of our whole path, by this run's clock; None before both have run."""
+        if not {self.path, self.few} <= {*self.done}:
             return None
-        path = path_steps(self.reference, self.done)
-        seconds = sum(step["seconds"] for step in path if step["kind"] in COMPUTE)
-        distil = next(step for step in self.done[self.reference]["steps"] if step["kind"] == "distil")
-        steps = int(self.done[self.reference]["recipe"]["steps"])
-        return max(1, round(steps * float(seconds) / float(distil["seconds"])))
+        seconds = sum(step["seconds"] for step in path_steps(self.path, self.done) if step["kind"] in COMPUTE)
+        few = next(step for step in self.done[self.few]["steps"] if step["kind"] == "train_student")
+        return max(1, round(int(self.done[self.few]["recipe"]["steps"]) * float(seconds) / float(few["seconds"])))
 
     def _budget(self) -> int | None:
         facts = self.record.facts()

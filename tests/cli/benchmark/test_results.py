@@ -1,14 +1,18 @@
 """From kept jobs to numbers: the label multiplier, budgets and spreads."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.benchmark.record import Record
 from cli.benchmark.results import as_json, baseline_curve, multiplier, path_steps, points
-from cli.benchmark.rows import ROWS, cells
+from cli.benchmark.rows import ROWS, Cell, cells
+from cli.benchmark.runner import Runner
 from cli.benchmark.tables import render
+from cli.client import Client
 
 CURVE = [(5, 0.4), (10, 0.5), (20, 0.6)]
 
@@ -86,3 +90,21 @@ def test_a_row_costs_what_its_dataset_cost_without_the_shards_of_other_pools() -
     assert sum(step["seconds"] for step in path_steps("n5-s0-label-encoded", done)) == 13.0
     student["job"]["spec"]["pools"] = None
     assert sum(step["seconds"] for step in path_steps("n5-s0-label-encoded", done)) == 63.0
+
+
+def test_the_whole_budget_is_what_the_few_labels_would_be_trained_in_the_time_of_our_path(tmp_path: Path) -> None:
+    made = kept("label", {}, dataset="ds_1")
+    made["steps"] = [
+        {"kind": "fit_head", "seconds": 20.0, "pool": None},
+        {"kind": "label_shard", "seconds": 6.0, "pool": "encoded"},
+        {"kind": "label_shard", "seconds": 99.0, "pool": "synthesized"},
+        {"kind": "export_dataset", "seconds": 50.0, "pool": None},
+    ]
+    few = kept("train_student", {"student": 0.4})
+    few["steps"] = [{"kind": "train_student", "seconds": 9.0, "pool": None}]
+    record = Record(tmp_path)
+    runner = Runner(Client("http://nowhere"), record, "run", [], first=Cell(5, 0))
+    runner.done = {"n5-s0-data-ours": made, "n5-s0-few": few}
+    assert runner.whole_budget_steps() is None
+    runner.done["n5-s0-label-encoded"] = kept("distill", {"student": 0.5}, dataset="ds_1", pools=["encoded"])
+    assert runner.whole_budget_steps() == 400  # 100 steps took 9 s; our path 20 + 6 + 10
