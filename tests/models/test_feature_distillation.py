@@ -14,7 +14,6 @@ from models.feature_distillation import (
     feature_losses,
     whiten,
 )
-from models.registry import STUDENTS
 from models.students.build import (
     build_student,
     stage_channels,
@@ -62,7 +61,10 @@ def test_both_losses_are_zero_for_the_whitened_features_and_harmless_for_a_silen
     assert all(value.grad is not None and value.grad.isfinite().all() for value in silent.values())
 
 
-@pytest.mark.parametrize("architecture", sorted(set(STUDENTS) - {"segformer_b1", "segformer_b2"}))
+# The smallest of each family; the larger ones' stages are held against their sizes in students/test_build.py.
+@pytest.mark.parametrize(
+    "architecture", ["upernet_textnet", "upernet_convnext", "upernet_swin_tiny", "upernet_resnet", "segformer_nano"]
+)
 def test_every_student_has_stages_from_which_any_tap_is_regressed(architecture: str) -> None:
     student = build_student(architecture, STUFF, (32, 32)).eval()
     image_BCHW = torch.rand(2, 3, 32, 32) * 2 - 1

@@ -10,7 +10,6 @@ from models.students.build import (
     num_parameters,
     stage_channels,
     student_logits,
-    student_logits_and_stages,
     student_stages,
 )
 from models.students.predict import StudentPredictor
@@ -61,14 +60,6 @@ def test_every_architecture_is_tried() -> None:
     assert {*SMALL, *MILLIONS, *(name for name, student in STUDENTS.items() if student.task == "instance")} == set(
         STUDENTS
     )
-
-
-def test_a_swin_gives_its_logits_and_its_stages_from_one_pass() -> None:
-    student = build_student("upernet_swin_tiny", STUFF, (32, 32)).eval()
-    with torch.inference_mode():
-        logits_BCHW, stages = student_logits_and_stages(student, torch.rand(1, 3, 32, 32))
-    assert torch.isfinite(logits_BCHW).all()
-    assert [tuple(stage_BCHW.shape[-2:]) for stage_BCHW in stages] == [(16, 16), (8, 8), (4, 4), (2, 2)]
 
 
 def test_the_first_stride_is_configuration() -> None:
