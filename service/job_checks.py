@@ -8,17 +8,9 @@ from typing import Any
 from service import datasets, generators, origins
 from service.errors import Invalid, fault
 from service.generator_families import GENERATOR_FAMILIES, label_faults
-from service.job_spec import (
-    INSTANCE_NETWORKS,
-    DistillSpec,
-    EvaluateSpec,
-    JobSpec,
-    LabelSpec,
-    StudentSpec,
-    TrainGeneratorSpec,
-    TrainStudentSpec,
-)
+from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
 from service.lookup import find
+from service.spec_parts import INSTANCE_NETWORKS, StudentSpec
 from service.student_weights import weights_faults
 from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Student
 from service.unit_of_work import Work

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from service.job_spec import StudentSpec
+from service.spec_parts import StudentSpec
 from service.student_weights import WEIGHTS_FILE, weights_folder
 from workers.context import StepContext
 from workers.problems import StepError

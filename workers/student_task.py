@@ -9,7 +9,8 @@ from models.generators.directory import UnsafeDirectory
 from models.students.build import build_student
 from models.students.training import StudentTrainConfig
 from models.students.weights import UnfitWeights
-from service.job_spec import DistillSpec, LabelSpec, PoolKind, StudentSpec, TrainStudentSpec
+from service.job_spec import DistillSpec, LabelSpec, TrainStudentSpec
+from service.spec_parts import PoolKind, StudentSpec
 from workers.artifacts import AnnotatedSet
 from workers.context import StepContext
 from workers.problems import StepError

@@ -17,7 +17,8 @@ from models.generators.network import NetworkConfig, network_for
 from models.generators.training import GeneratorTrainConfig, GeneratorTrainResult, train_generator
 from service import generators, image_pools, object_keys
 from service.formats.shard import ShardSample
-from service.job_spec import NetworkSpec, TrainGeneratorSpec
+from service.job_spec import TrainGeneratorSpec
+from service.spec_parts import NetworkSpec
 from service.tables import Generator, ImagePool
 from service.unit_of_work import Work
 from workers.artifacts import fetch_directory, store_directory, stream_shard, zip_directory

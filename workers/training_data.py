@@ -6,7 +6,7 @@ from typing import get_args
 
 from service import datasets
 from service.formats.shard import ShardSample
-from service.job_spec import PoolKind
+from service.spec_parts import PoolKind
 from service.tables import Dataset, DatasetShard
 from workers.artifacts import stream_shard
 from workers.context import StepContext

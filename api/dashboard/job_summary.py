@@ -8,17 +8,8 @@ from markupsafe import Markup
 from api.dashboard.formatting import count, duration, job_title, percent
 from service import annotation_sets, datasets, generators, image_pools, students
 from service.errors import NotFound
-from service.job_spec import (
-    DistillSpec,
-    EvaluateSpec,
-    HeadKind,
-    JobSpec,
-    LabelSpec,
-    StudentSpec,
-    TrainGeneratorSpec,
-    TrainStudentSpec,
-    parse,
-)
+from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec, parse
+from service.spec_parts import HeadKind, StudentSpec
 from service.tables import AnnotationSet, Dataset, Generator, Job, Student
 from service.unit_of_work import Work
 

@@ -16,7 +16,7 @@ from api.v1.answer import Answer, LabelClassAnswer
 from api.v1.picture import PICTURE, ViewDep, picture
 from service import annotation_sets, previews, uploads
 from service.bootstrap import Factory
-from service.job_spec import Name
+from service.spec_parts import Name
 
 router = APIRouter(prefix="/v1/annotation-sets", tags=["annotation sets"], route_class=StrictRoute)
 

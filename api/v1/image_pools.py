@@ -17,7 +17,7 @@ from api.v1.answer import Answer
 from service import image_pools, uploads
 from service.bootstrap import Factory
 from service.errors import Conflict
-from service.job_spec import Name
+from service.spec_parts import Name
 
 router = APIRouter(prefix="/v1/image-pools", tags=["image pools"], route_class=StrictRoute)
 

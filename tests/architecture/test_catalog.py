@@ -18,7 +18,9 @@ from models.students.training import StudentTrainConfig
 from models.students.weights import UnfitWeights, fitting_stride
 from service import job_checks
 from service.generator_families import GENERATOR_FAMILIES
-from service.job_spec import (
+from service.job_spec import TrainGeneratorSpec
+from service.settings import Settings
+from service.spec_parts import (
     INSTANCE_NETWORKS,
     QUARTER_RESOLUTION,
     Architecture,
@@ -26,9 +28,7 @@ from service.job_spec import (
     HeadSpec,
     NetworkSpec,
     StudentSpec,
-    TrainGeneratorSpec,
 )
-from service.settings import Settings
 from service.student_weights import BACKBONES, UNSAID, weights_faults
 
 
