@@ -1,9 +1,11 @@
 """Step `fit_head`: the few annotated images -> what labels all others, by the kind that the job names."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from models.contracts import Progress
 from models.heads.estimate import estimate
 from models.heads.kinds import HEAD_KINDS
 from models.labelling import FittedHead
@@ -48,10 +50,19 @@ def _fit(context: StepContext, few: AnnotatedSet, config: Any) -> FittedHead:
             few.classes,
             config,
             device=context.device,
-            progress=context.reporter("estimating how good the head is"),
+            progress=_after(fitted.card["steps"], context.reporter("estimating how good the head is")),
             stop=context.stop,
         )
     return fitted
+
+
+def _after(steps: int, progress: Progress) -> Progress:
+    """Progress that goes on where the fit of so many steps ended."""
+
+    def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
+        progress(steps + done, steps + total, metrics)
+
+    return report
 
 
 def head_config(spec: LabelSpec) -> Any:

@@ -184,6 +184,8 @@ class _Jobs:
 
     def _dataset(self, name: str, pools: list[str], *, kind: str = "fusion", generator: str | None = None) -> Task:
         body: Json = {"kind": "label", "annotation_set_id": self.few, "pools": pools, "stop_after": "dataset"}
+        # Nothing of the job is measured on them, but a job that knows them spends no time on an estimate of its own.
+        body["evaluation_set_id"] = self.materials.test
         # Self-training's teachers are students, and have a student's budget.
         steps = self.materials.student_steps if kind == "student" else self.materials.head_steps
         body["head"] = {"kind": kind} if steps is None else {"kind": kind, "steps": steps}

@@ -43,3 +43,18 @@ def test_heads_on_a_generator_are_estimated_too() -> None:
 
 def test_one_example_says_nothing() -> None:
     assert estimate(HEAD_KINDS["student"], None, disc_examples(1), STUFF, QUICK, device=CPU) is None
+
+
+def test_its_progress_runs_once_from_start_to_end_and_shows_no_losses_of_other_fits() -> None:
+    told: list[tuple[int, int, dict[str, float]]] = []
+    config = FusionTrainConfig(members=1, width=16, steps=112, batch_size=2, tap_timestep=20)
+    estimate(
+        HEAD_KINDS["fusion"],
+        tiny_generator(),
+        disc_examples(2),
+        STUFF,
+        config,
+        device=CPU,
+        progress=lambda done, total, metrics: told.append((done, total, dict(metrics))),
+    )
+    assert told == [(done, 40, {}) for done in (10, 20, 30, 40)]
