@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from service import events
+from service.errors import NotFound
 from service.ids import new_id
 from service.lookup import must_find
 from service.paging import Page, newest_first
@@ -27,6 +28,14 @@ def record(work: Work, job_id: str, content: dict[str, Any], *, student_id: str 
 def get(work: Work, report_id: str) -> Report:
     """One report. Raises NotFound."""
     return must_find(work, Report, report_id, "report")
+
+
+def sheet_key(report: Report) -> str:
+    """Object key of the picture of its worst and best images. Raises NotFound where nothing held out was measured."""
+    sheet = report.content.get("sheet")
+    if not sheet:
+        raise NotFound(f"The report {report.id} has no picture of held-out images.")
+    return str(sheet["key"])
 
 
 def list_page(work: Work, *, student_id: str | None = None, after: str | None = None, limit: int = 50) -> Page[Report]:

@@ -1,7 +1,7 @@
 """Step `evaluate`: student, head and few-label baseline, as far as the job has them, on held-out real labels; its report."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from workers.student_files import fetch_student, store_student
 from workers.verdict import reached, verdict
 
 MAX_SHOWN = 8
+"""Images on a sheet: the first ones, or half of them the worst and half of them the best."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,27 @@ class Measurable:
     """The network."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What the held-out images have shown."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """The report's rows."""
+    images: list[dict[str, Any]] = field(default_factory=list)
+    """`{index, miou}` of the images that the first row's network labels worst and best, worst first."""
+    sheet: dict[str, Any] | None = None
+    """`{key, images}`: a stored picture and the indices of the images on it, from left to right."""
+
+
 def run(context: StepContext) -> Outcome:
     """Measure, write the report, and put the scores on the card of a student of this job."""
     wanted = assessment(context)
     student = wanted.student
     if student is not None:
         fetch_student(context, student.files, _student_folder(context))
-    rows = [] if wanted.evaluation_set_id is None else _measured(context, wanted, wanted.evaluation_set_id)
-    content = report(context, wanted, rows)
+    measured = Measured() if wanted.evaluation_set_id is None else _measured(context, wanted, wanted.evaluation_set_id)
+    rows = measured.rows
+    content = report(context, wanted, measured)
     own = student is not None and student.job_id == context.step.job_id
     attach = _with_report(context, student, rows) if student is not None and own else None
 
@@ -61,13 +75,17 @@ def _student_folder(context: StepContext) -> Path:
     return context.scratch / "student"
 
 
-def _measured(context: StepContext, wanted: Assessment, evaluation_set_id: str) -> list[dict[str, Any]]:
+def _measured(context: StepContext, wanted: Assessment, evaluation_set_id: str) -> Measured:
     held_out = load_annotated_set(context, evaluation_set_id)
-    measured = _measurable(context, wanted, held_out)
-    _show(context, measured[0], held_out)
-    return [
-        {"name": item.name, "title": item.title, **_evaluated(context, item, held_out).to_dict()} for item in measured
+    items = _measurable(context, wanted, held_out)
+    _show(context, items[0], held_out)
+    results = [_evaluated(context, item, held_out) for item in items]
+    rows = [
+        {"name": item.name, "title": item.title, **result.to_dict()}
+        for item, result in zip(items, results, strict=True)
     ]
+    images = [{"index": image.index, "miou": image.miou} for image in results[0].images]
+    return Measured(rows, images, _extremes(context, items[0], results[0], held_out))
 
 
 def _measurable(context: StepContext, wanted: Assessment, held_out: AnnotatedSet) -> list[Measurable]:
@@ -96,6 +114,26 @@ def _show(context: StepContext, item: Measurable, held_out: AnnotatedSet) -> Non
     context.show_sample("predictions.png", sheet, f"held-out images, their labels, what the {item.name} says")
 
 
+def _extremes(
+    context: StepContext, item: Measurable, result: EvaluationResult, held_out: AnnotatedSet
+) -> dict[str, Any] | None:
+    """Show the worst and the best images as they were measured, for good: the job's event names the picture."""
+    half = MAX_SHOWN // 2
+    shown = [*result.images[:half], *result.images[half:][-half:]]
+    if not shown:
+        return None
+    examples = [held_out.examples[image.index] for image in shown]
+    sheet = comparison_sheet(
+        np.stack([example.image_HWC for example in examples]),
+        np.stack([example.label_HW for example in examples]),
+        np.stack([image.predicted_HW for image in shown]),
+        held_out.label_classes,
+    )
+    caption = f"from the worst to the best held-out image, their labels, what the {item.name} says"
+    key = context.show_sample("extremes.png", sheet, caption)
+    return {"key": key, "images": [image.index for image in shown]}
+
+
 def _evaluated(context: StepContext, item: Measurable, held_out: AnnotatedSet) -> EvaluationResult:
     height, width = held_out.examples[0].label_HW.shape
     return halving(
@@ -111,9 +149,10 @@ def _evaluated(context: StepContext, item: Measurable, held_out: AnnotatedSet) -
     )
 
 
-def report(context: StepContext, wanted: Assessment, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The report's content: scores, a plain sentence, cross-validation, and what every step cost."""
+def report(context: StepContext, wanted: Assessment, measured: Measured) -> dict[str, Any]:
+    """The report's content: scores, worst and best images, a plain sentence, cross-validation, what every step cost."""
     head = wanted.head_card or {}
+    rows = measured.rows
     with context.read() as work:
         cost = [
             {
@@ -129,6 +168,8 @@ def report(context: StepContext, wanted: Assessment, rows: list[dict[str, Any]])
         "rows": rows,
         "verdict": reached(wanted.subject, rows[0]) if len(rows) == 1 else verdict(rows, head),
         "num_images": rows[0]["num_images"] if rows else 0,
+        "images": measured.images,
+        "sheet": measured.sheet,
         "cross_validation": head.get("cross_validation", []),
         "estimate": head.get("estimate"),
         "steps": cost,

@@ -43,6 +43,15 @@ class Confusion:
     rows: list[tuple[str, list[float | None]]]
 
 
+@dataclass(frozen=True)
+class Extreme:
+    """One of the images on the sheet of the worst and best ones."""
+
+    index: int
+    """Its place in the evaluation set."""
+    miou: float | None
+
+
 def rows_of(content: dict[str, Any]) -> list[dict[str, Any]]:
     """The measured networks: student first, then head and baseline, then whatever else was measured."""
     rows = [row for row in content.get("rows") or [] if isinstance(row, dict)]
@@ -124,3 +133,9 @@ def folds(content: dict[str, Any]) -> tuple[list[str], list[list[Any]]] | None:
     if not columns:
         return None
     return columns, [[row.get(column) for column in columns] for row in table]
+
+
+def extremes(content: dict[str, Any]) -> list[Extreme]:
+    """The worst and best images as the report's sheet has them, from left to right; none in reports of older services."""
+    scores = {image["index"]: image["miou"] for image in content.get("images") or []}
+    return [Extreme(index, scores.get(index)) for index in (content.get("sheet") or {}).get("images", [])]

@@ -66,5 +66,6 @@ def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLRespo
         boundaries=report_view.class_lines(rows, "per_class_boundary_iou"),
         confusions=report_view.confusions(rows),
         folds=report_view.folds(report.content),
+        extremes=report_view.extremes(report.content),
         costs=step_bars(steps.list_of_job(work, job.id), list(stages(parse(job.spec)))),
     )

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from api.dashboard.card_rows import Row, card_rows
 from api.dashboard.formatting import ago, count
 from api.dashboard.page import PageRoute, page, query
-from api.dashboard.report_view import verdict
+from api.dashboard.report_view import extremes, verdict
 from api.dependencies import IdPath, ReadDep
 from api.pagination import PagingDep, encode_cursor
 from service import jobs, reports, students
@@ -59,6 +59,7 @@ def student_page(request: Request, work: ReadDep, student_id: IdPath) -> HTMLRes
         student=student,
         report=report,
         verdict=verdict(report.content) if report else None,
+        extremes=extremes(report.content) if report else [],
         rows=_rows(student),
     )
 

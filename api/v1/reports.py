@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field
 
 from api.dependencies import PRINTABLE, IdPath, ReadDep
+from api.downloads import Download, download, file_responses
 from api.errors import problems
 from api.pagination import Page, PagingDep
 from api.strict_json import StrictRoute
@@ -34,7 +35,9 @@ class ReportAnswer(Answer):
     id: str
     job_id: str
     student_id: str | None
-    content: dict[str, Any] = Field(description="Student, head and few-label baseline, class by class, with costs")
+    content: dict[str, Any] = Field(
+        description="Student, head and few-label baseline, class by class, with costs; `images` are the worst and best held-out ones"
+    )
     created_at: datetime
 
 
@@ -55,3 +58,16 @@ def list_reports(
 def get_report(work: ReadDep, report_id: IdPath) -> ReportAnswer:
     """The whole report as JSON."""
     return ReportAnswer.model_validate(reports.get(work, report_id))
+
+
+@router.get(
+    "/{report_id}/images.png",
+    operation_id="get_report_images",
+    summary="The worst and best images",
+    response_class=Response,
+    responses=file_responses("image/png", "The images, their labels and the predicted ones, row by row"),
+)
+def get_report_images(request: Request, work: ReadDep, report_id: IdPath) -> Response:
+    """From the worst on the left to the best; `content.sheet.images` has their indices."""
+    item = Download(reports.sheet_key(reports.get(work, report_id)), f"{report_id}-images.png", "image/png")
+    return download(request, work.storage, item)

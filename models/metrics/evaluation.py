@@ -5,7 +5,7 @@ Axes: B batch, H, W, C channel, N classes.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from models.instances import fold_labels, fold_probabilities, instance_scores
 from models.metrics.average_precision import AveragePrecision
 from models.metrics.boundary import BoundaryIoU
 from models.metrics.calibration import CalibrationError
+from models.metrics.extremes import Extremes, ImageScore
 from models.metrics.segmentation import ConfusionMatrix
 
 
@@ -57,10 +58,14 @@ class EvaluationResult:
     ap50: float | None
     confusion_matrix: list[list[int]]
     """Pixel counts, rows true class, columns predicted class, in class order."""
+    images: Sequence[ImageScore] = ()
+    """The worst and the best images, worst first."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
+        """The scores over all images, JSON-ready."""
+        scores = asdict(replace(self, images=()))
+        del scores["images"]
+        return scores
 
 
 def evaluate(
@@ -74,6 +79,7 @@ def evaluate(
 ) -> EvaluationResult:
     """Predict every example and compare it with its labels."""
     confusion, boundary, calibration = ConfusionMatrix(len(classes)), BoundaryIoU(len(classes)), CalibrationError()
+    extremes = Extremes(len(classes))
     precision = AveragePrecision() if any(spec.thing for spec in classes) else None
     for start in range(0, len(examples), batch_size):
         if stop is not None and stop():
@@ -84,6 +90,7 @@ def evaluate(
         predicted_BHW = torch.from_numpy(prediction.labels_BHW(classes)).long()
         confusion.update(predicted_BHW, labels_BHW)
         boundary.update(predicted_BHW, labels_BHW)
+        extremes.update(predicted_BHW, labels_BHW, first=start)
         calibration.update(torch.from_numpy(fold_probabilities(prediction.probabilities_BCHW, classes)), labels_BHW)
         if precision is not None:
             _count_instances(precision, prediction, batch, classes)
@@ -102,6 +109,7 @@ def evaluate(
         ap=_known(ap),
         ap50=_known(ap50),
         confusion_matrix=confusion.counts_NN.tolist(),
+        images=extremes.worst_first(),
     )
 
 

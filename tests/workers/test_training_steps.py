@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load
 
 from models.contracts import Stopped
@@ -85,6 +86,7 @@ def test_without_held_out_images_the_report_says_what_is_known(factory: Factory,
         report = reports.get(work, ended.result["report_id"])
         student = students.get(work, ended.result["student_id"])
     assert report.content["rows"] == []
+    assert (report.content["images"], report.content["sheet"]) == ([], None)
     assert "An estimate on the few labels alone" in report.content["verdict"]
     assert 0 <= report.content["estimate"]["miou"] <= 1
     assert {cost["kind"] for cost in report.content["steps"]} >= {"fit_head", "label_shard", "distil"}
@@ -180,6 +182,20 @@ def test_a_student_of_the_few_labels_alone_says_so(factory: Factory) -> None:
     assert content["verdict"].endswith("on 4 held-out images.")
     assert [cost["kind"] for cost in content["steps"]] == ["train_student"]
     assert content["device"] == "cpu"
+    assert_worst_and_best(factory, content)
+
+
+def assert_worst_and_best(factory: Factory, content: dict[str, Any]) -> None:
+    """Of four images all are there, worst first, with a picture that stays."""
+    scores = [image["miou"] for image in content["images"]]
+    assert scores == sorted(scores)
+    assert sorted(image["index"] for image in content["images"]) == [0, 1, 2, 3]
+    sheet = content["sheet"]
+    assert sheet["images"] == [image["index"] for image in content["images"]]
+    with factory.read() as work:
+        assert referenced(work, [parse_key(sheet["key"])]) == {sheet["key"]}
+        picture = Image.open(io.BytesIO(b"".join(work.storage.get_stream(sheet["key"]))))
+    assert picture.width > picture.height > 0, "four columns, three rows"
 
 
 def test_the_few_labels_alone_make_the_baseline_of_the_same_seed(factory: Factory, generators: Path) -> None:
@@ -291,6 +307,7 @@ def test_a_student_and_the_head_of_a_dataset_are_measured_on_their_own(factory: 
             contents.append(report.content)
         same, on_others = contents
         assert [row["name"] for row in same["rows"]] == [name]
+        assert_worst_and_best(factory, on_others)
         assert same["rows"] == [known[name]], "the same images, the same numbers as in the job's own report"
         assert on_others["rows"][0]["confusion_matrix"] != known[name]["confusion_matrix"]
     with factory.read() as work:

@@ -161,6 +161,17 @@ def test_a_student_without_a_dataset_says_so(furnished: Furnished) -> None:
     assert "2 of 2 done" in job
 
 
+def test_the_worst_and_best_images_stand_on_the_pages_of_report_and_student(furnished: Furnished) -> None:
+    report, student = (furnished.result(name, "train_student") for name in ("report_id", "student_id"))
+    for path in (f"/reports/{report}", f"/students/{student}"):
+        page = furnished.client.get(path).text
+        assert f'src="/v1/reports/{report}/images.png"' in page
+        assert re.findall(r"<span>image (\d+)<b>([^<]+)</b>", page) == [("17", "0.213"), ("112", "0.948")]
+    older = furnished.client.get(f"/reports/{furnished.result('report_id', 'evaluate a head')}")
+    assert older.status_code == 200
+    assert "Worst and best" not in older.text
+
+
 def test_jobs_of_other_kinds_link_to_what_they_begin_with(furnished: Furnished) -> None:
     dataset, student = (f'href="/{noun}/{furnished.result(name)}"' for noun, name in
                         (("datasets", "dataset_id"), ("students", "student_id")))  # fmt: skip

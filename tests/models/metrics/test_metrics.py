@@ -85,3 +85,5 @@ def test_the_truth_scores_one_everywhere() -> None:
     assert (result.miou, result.boundary_iou, result.accuracy, result.ap50) == (1.0, 1.0, 1.0, 1.0)
     assert result.expected_calibration_error == 0
     assert sum(map(sum, result.confusion_matrix)) == 3 * 32 * 32
+    assert [(image.index, image.miou) for image in result.images] == [(0, 1.0), (1, 1.0), (2, 1.0)]
+    assert "images" not in result.to_dict()
