@@ -8,11 +8,14 @@ Up to `ALL` classes: one plane per class. More: per pixel the `TOP` likeliest cl
 plane each) and one plane for the rest together, which decoding spreads evenly over the other classes.
 
 Layout, little endian: `b"SL"`, version u8, flags u8 (1 = payload deflated), C u16, k u16 (0 = all classes), H u32, W u32,
-then the planes, HW bytes each.
+then the planes, HW bytes each. Since version 2 a byte is what its pixel adds to the pixels above and to the left
+(modulo 256): labels are flat or change evenly, so most bytes are near zero and deflate to two thirds of version 1
+(benchmarks/README.md). Version 1 is read as before.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 
@@ -20,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEADER = struct.Struct("<2sBBHHII")
-MAGIC, VERSION, DEFLATED = b"SL", 1, 1
+MAGIC, VERSION, DEFLATED = b"SL", 2, 1
 ALL = 24
 TOP = 8
 LEVEL = 1
@@ -41,23 +44,18 @@ def encode(probabilities_CHW: NDArray[np.float32]) -> bytes:
         raise SoftLabelError("probabilities are finite, not negative, and sum to 1 over the classes")
     classes, height, width = probabilities.shape
     k = 0 if classes <= ALL else TOP
-    planes = (_quantise(probabilities) if k == 0 else _top_planes(probabilities, k)).tobytes()
-    deflated = zlib.compress(planes, LEVEL)
-    flags, payload = (DEFLATED, deflated) if len(deflated) < len(planes) else (0, planes)
-    return HEADER.pack(MAGIC, VERSION, flags, classes, k, height, width) + payload
+    planes = _quantise(probabilities) if k == 0 else _top_planes(probabilities, k)
+    return HEADER.pack(MAGIC, VERSION, DEFLATED, classes, k, height, width) + pack(planes)
 
 
 def decode(data: bytes) -> NDArray[np.float32]:
     """Bytes -> probabilities_CHW float32 that sum to 1 over C. Raises `SoftLabelError`."""
-    flags, classes, k, height, width = _header(data)
-    rows = 2 * k + 1 if k else classes
-    size = rows * height * width
+    version, flags, classes, k, height, width = _header(data)
+    shape = (2 * k + 1 if k else classes, height, width)
     payload = data[HEADER.size :]
-    if flags & DEFLATED:
-        payload = _inflate(payload, size)
-    if len(payload) != size:
-        raise SoftLabelError(f"{len(payload)} bytes of planes where the header promises {size}")
-    planes = np.frombuffer(payload, np.uint8).reshape(rows, height, width)
+    planes = _planes(_inflate(payload, math.prod(shape)) if flags & DEFLATED else payload, shape)
+    if version > 1:
+        planes = _summed(planes)
     weights = _POWERS[planes] if k == 0 else _spread(planes, classes, k)
     total = weights.sum(axis=0)
     if not (total > 0).all():
@@ -68,8 +66,23 @@ def decode(data: bytes) -> NDArray[np.float32]:
 
 def shape(data: bytes) -> tuple[int, int, int]:
     """(C, H, W) without inflating."""
-    _, classes, _, height, width = _header(data)
+    _, _, classes, _, height, width = _header(data)
     return classes, height, width
+
+
+def pack(planes_KHW: NDArray[np.uint8]) -> bytes:
+    """Byte planes as version 2 keeps them: differences along both sides, deflated as runs and single bytes."""
+    differences = planes_KHW.copy()
+    differences[:, 1:] -= planes_KHW[:, :-1]
+    left = differences[:, :, :-1].copy()
+    differences[:, :, 1:] -= left
+    deflater = zlib.compressobj(LEVEL, strategy=zlib.Z_RLE)
+    return deflater.compress(differences.tobytes()) + deflater.flush()
+
+
+def unpack(data: bytes, shape_KHW: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """What `pack` was given, of this shape. Raises `SoftLabelError`."""
+    return _summed(_planes(_inflate(data, math.prod(shape_KHW)), shape_KHW))
 
 
 _POWERS: NDArray[np.float32] = ((np.arange(256) / 255) ** 4).astype(np.float32)
@@ -100,15 +113,26 @@ def _spread(planes: NDArray[np.uint8], classes: int, k: int) -> NDArray[np.float
     return weights
 
 
-def _header(data: bytes) -> tuple[int, int, int, int, int]:
+def _planes(payload: bytes, shape_KHW: tuple[int, int, int]) -> NDArray[np.uint8]:
+    if len(payload) != math.prod(shape_KHW):
+        raise SoftLabelError(f"{len(payload)} bytes of planes where the header promises {math.prod(shape_KHW)}")
+    return np.frombuffer(payload, np.uint8).reshape(shape_KHW)
+
+
+def _summed(differences_KHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    columns = np.cumsum(differences_KHW, axis=2, dtype=np.uint8)
+    return np.cumsum(columns, axis=1, dtype=np.uint8)
+
+
+def _header(data: bytes) -> tuple[int, int, int, int, int, int]:
     if len(data) < HEADER.size:
         raise SoftLabelError("cut short before the end of the header")
     magic, version, flags, classes, k, height, width = HEADER.unpack_from(data)
-    if magic != MAGIC or version != VERSION:
-        raise SoftLabelError("not a soft label of version 1")
+    if magic != MAGIC or not 1 <= version <= VERSION:
+        raise SoftLabelError(f"not a soft label of version 1 to {VERSION}")
     if not 2 <= classes <= 255 or k >= classes or (2 * k + 1) * height * width > MAX_PLANE_BYTES:
         raise SoftLabelError("the header names an impossible shape")
-    return flags, classes, k, height, width
+    return version, flags, classes, k, height, width
 
 
 def _inflate(payload: bytes, size: int) -> bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,6 +55,28 @@ def test_certain_labels_are_exact_and_tiny() -> None:
     data = soft_labels.encode(hard)
     assert np.array_equal(soft_labels.decode(data), hard)
     assert len(data) < 64 * 64 // 8
+
+
+@pytest.mark.parametrize("classes", [5, 60])
+@pytest.mark.parametrize("deflated", [True, False])
+def test_version_1_is_read_as_before(classes: int, deflated: bool) -> None:
+    """As shards of older services have it: the planes themselves."""
+    data = soft_labels.encode(smooth_probabilities(classes))
+    rows = classes if classes <= soft_labels.ALL else 2 * soft_labels.TOP + 1
+    planes = soft_labels.unpack(data[soft_labels.HEADER.size :], (rows, 64, 64)).tobytes()
+    _, _, _, *shape = soft_labels.HEADER.unpack_from(data)
+    header = soft_labels.HEADER.pack(soft_labels.MAGIC, 1, int(deflated), *shape)
+    older = header + (zlib.compress(planes, 1) if deflated else planes)
+    assert np.array_equal(soft_labels.decode(older), soft_labels.decode(data))
+    assert len(data) < len(header + zlib.compress(planes, 1))
+
+
+def test_planes_of_any_bytes_come_back() -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (3, 7, 5), dtype=np.uint8)
+    packed = soft_labels.pack(planes)
+    assert np.array_equal(soft_labels.unpack(packed, planes.shape), planes)
+    with pytest.raises(SoftLabelError):
+        soft_labels.unpack(packed, (3, 7, 6))
 
 
 def test_the_bytes_are_the_same_each_time() -> None:
