@@ -9,8 +9,8 @@ plane each) and one plane for the rest together, which decoding spreads evenly o
 
 Layout, little endian: `b"SL"`, version u8, flags u8 (1 = payload deflated), C u16, k u16 (0 = all classes), H u32, W u32,
 then the planes, HW bytes each. Since version 2 a byte is what its pixel adds to the pixels above and to the left
-(modulo 256): labels are flat or change evenly, so most bytes are near zero and deflate to two thirds of version 1
-(benchmarks/README.md). Version 1 is read as before.
+(modulo 256): labels are flat or change evenly, so most bytes are near zero and deflate to three quarters of version
+1 or less (benchmarks/README.md). Version 1 is read as before.
 """
 
 from __future__ import annotations
