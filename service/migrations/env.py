@@ -26,18 +26,21 @@ def render(kind: str, item: Any, _context: Any) -> str | Literal[False]:
 
 
 def run(connection: Connection) -> None:
-    """Upgrade over one connection in one transaction."""
-    context.configure(
-        connection=connection,
-        target_metadata=Base.metadata,
-        compare_type=True,
-        render_item=render,
-        render_as_batch=connection.dialect.name == "sqlite",
-    )
-    with context.begin_transaction():
+    """Upgrade over one connection in one transaction, begun and locked before the present version is read."""
+    with connection.begin():  # on SQLite this takes the write lock
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
-        context.run_migrations()
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            compare_type=True,
+            render_item=render,
+            render_as_batch=connection.dialect.name == "sqlite",
+            # SQLite's definitions can be rolled back as well; alembic would end the transaction after each step.
+            transactional_ddl=True,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
         if connection.dialect.name == "sqlite" and (
             broken := connection.execute(text("PRAGMA foreign_key_check")).first()
         ):
