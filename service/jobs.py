@@ -147,6 +147,9 @@ def _same_request(job: Job, body_sha256: str) -> CreatedJob:
 
 
 def _body_digest(spec: JobSpec) -> str:
-    """Digest of the request with defaults filled in: the same wish spelled otherwise is the same wish."""
-    text = json.dumps(dump(spec), sort_keys=True, separators=(",", ":"))
+    """Digest of what the request says beyond the defaults: the same wish spelled otherwise is the same wish.
+
+    A default that is spelled out is left out too, and a release that knows more fields finds the same digest.
+    """
+    text = json.dumps(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

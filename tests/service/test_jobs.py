@@ -238,6 +238,20 @@ def test_the_same_key_and_body_make_one_job(any_factory: Factory) -> None:
         jobs.create(work, other, idempotency_key="k-1")
 
 
+def test_a_key_finds_its_job_after_a_release_with_more_fields_and_with_defaults_spelled_out(factory: Factory) -> None:
+    class LaterSpec(LabelSpec):
+        new_option: int = 3
+
+    with factory.work() as work:
+        spec = label_spec(work)
+        first = jobs.create(work, spec, idempotency_key="k-1").job.id
+    said = spec.model_dump(exclude_defaults=True)
+    for same in (LaterSpec(**said), LabelSpec(**said, seed=0, sampling_steps=None)):
+        with factory.work() as work:
+            answer = jobs.create(work, same, idempotency_key="k-1")
+            assert (answer.job.id, answer.created) == (first, False)
+
+
 def test_cancel_of_a_waiting_job_is_immediate(any_factory: Factory) -> None:
     job = make_job(any_factory)
     with any_factory.work() as work:
