@@ -54,7 +54,9 @@ class Runner:
             return None
         seconds = sum(step["seconds"] for step in path_steps(self.path, self.done) if step["kind"] in COMPUTE)
         few = next(step for step in self.done[self.few]["steps"] if step["kind"] == "train_student")
-        return max(1, round(int(self.done[self.few]["recipe"]["steps"]) * float(seconds) / float(few["seconds"])))
+        steps = int(self.done[self.few]["recipe"]["steps"])
+        # Never fewer than they had: our path has a student of its own to train.
+        return max(steps, round(steps * float(seconds) / float(few["seconds"])))
 
     def _budget(self) -> int | None:
         facts = self.record.facts()

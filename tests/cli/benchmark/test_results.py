@@ -108,3 +108,5 @@ def test_the_whole_budget_is_what_the_few_labels_would_be_trained_in_the_time_of
     assert runner.whole_budget_steps() is None
     runner.done["n5-s0-label-encoded"] = kept("distill", {"student": 0.5}, dataset="ds_1", pools=["encoded"])
     assert runner.whole_budget_steps() == 400  # 100 steps took 9 s; our path 20 + 6 + 10
+    few["steps"][0]["seconds"] = 1_000.0
+    assert runner.whole_budget_steps() == 100
