@@ -102,15 +102,7 @@ def _upernet_swin(
     embed_dim: int, depths: list[int], num_heads: list[int], channels: int, description: str
 ) -> StudentArchitecture:
     def configure(names: LabelNames, stride: int) -> UperNetConfig:
-        backbone = SwinConfig(
-            patch_size=stride,
-            embed_dim=embed_dim,
-            depths=depths,
-            num_heads=num_heads,
-            drop_path_rate=0.0,
-            out_features=_stages(depths),
-        )
-        return _upernet(names, backbone, channels)
+        return _upernet(names, _swin(embed_dim, depths, num_heads, stride), channels)
 
     return StudentArchitecture(description, (1, 2, 4), configure)
 
@@ -131,23 +123,26 @@ def _mask2former(
     embed_dim: int, depths: list[int], num_heads: list[int], sizes: dict[str, int], description: str
 ) -> StudentArchitecture:
     def configure(names: LabelNames, stride: int) -> Mask2FormerConfig:
-        backbone = SwinConfig(
-            patch_size=stride,
-            embed_dim=embed_dim,
-            depths=depths,
-            num_heads=num_heads,
-            drop_path_rate=0.0,
-            out_features=_stages(depths),
-        )
         return Mask2FormerConfig(
             **_labels(names),
             **sizes,
-            backbone_config=backbone,
+            backbone_config=_swin(embed_dim, depths, num_heads, stride),
             common_stride=stride,
             feature_strides=[stride, stride * 2, stride * 4, stride * 8],
         )
 
     return StudentArchitecture(description, (1, 2, 4), configure, "instance")
+
+
+def _swin(embed_dim: int, depths: list[int], num_heads: list[int], stride: int) -> SwinConfig:
+    return SwinConfig(
+        patch_size=stride,
+        embed_dim=embed_dim,
+        depths=depths,
+        num_heads=num_heads,
+        drop_path_rate=0.0,
+        out_features=_stages(depths),
+    )
 
 
 def _upernet(names: LabelNames, backbone: Any, channels: int) -> UperNetConfig:

@@ -59,9 +59,10 @@ def benchmark(
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
         facts = _begin(client, record, pack, _counts(labels), generator_minutes)
         facts |= {"command": shlex.join(["label-factory", *sys.argv[1:]])}
+        fixed: Json = {"images": images, "student_steps": student_steps, "head_steps": head_steps}
         if whole_budget_steps is not None:
-            facts["whole_budget_steps"] = whole_budget_steps
-        record.keep_facts(facts)
+            fixed["whole_budget_steps"] = whole_budget_steps
+        record.keep_facts(with_fixed(facts, fixed))
         grid = cells(_counts(labels), facts["all_labels"], seeds)
         materials = Materials(
             few={int(count): set_id for count, set_id in facts["few"].items()},
@@ -80,6 +81,16 @@ def benchmark(
             report(record, wanted, grid, runner.failed)
     if runner.failed:
         raise CliError(f"{len(runner.failed)} jobs failed; the same command tries them again")
+
+
+def with_fixed(facts: Json, fixed: Json) -> Json:
+    """The facts with options that all rows share. Raises `CliError` where the rows kept so far had another value."""
+    for name, value in fixed.items():
+        if facts.get(name, value) != value:
+            option = f"--{name.replace('_', '-')}"
+            before, now = ("the default" if chosen is None else chosen for chosen in (facts[name], value))
+            raise CliError(f"{option}: this benchmark was begun with {before}, not {now}; choose another --out")
+    return {**facts, **fixed}
 
 
 def report(record: Record, rows: Sequence[Row], grid: Sequence[tuple[Cell, bool]], failed: Mapping[str, str]) -> None:
@@ -115,7 +126,7 @@ def _begin(client: Client, record: Record, pack: Pack, counts: list[int], minute
             few = pack.upload_annotations(client, "few.zip", f"{pack.name}, {count} labels", first=count)
             facts["few"][str(count)] = few["id"]
             record.keep_facts(facts)
-    facts["generator"] = pack.generator_name(client, facts["pool"], minutes)
+    facts = with_fixed(facts, {"generator": pack.generator_name(client, facts["pool"], minutes)})
     facts["device"] = _device()
     record.keep_facts(facts)
     return facts

@@ -72,13 +72,14 @@ class Runner:
             if lost := [key for key in task.needs.values() if key in self.failed]:
                 self.failed[task.key] = f"needs {lost[0]}"
         ready = [task for task in waiting if task.key not in self.failed and {*task.needs.values()} <= {*self.done}]
-        return [task for task in ready if not task.whole_budget or self._budget() is not None]
+        budget_known = self._budget() is not None
+        return [task for task in ready if not task.whole_budget or budget_known]
 
     def _ended(self, task: Task, job: Json) -> None:
         if job["state"] != "succeeded":
             error = job.get("error") or {}
             self.failed[task.key] = str(error.get("detail") or error.get("title") or job["state"])
-            console.print(f"[red]failed[/red] {task.key}: {self.failed[task.key]}", markup=True)
+            console.print(f"failed {task.key}: {self.failed[task.key]}", style="red", markup=False)
             return
         steps = self.client.items(f"/v1/jobs/{job['id']}/steps")
         report_id = job["result"].get("report_id")

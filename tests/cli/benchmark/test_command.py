@@ -1,0 +1,15 @@
+"""What a benchmark was begun with stays: rows of other budgets would not be comparable."""
+
+import pytest
+
+from cli.benchmark.command import with_fixed
+from cli.client import CliError
+
+
+def test_options_that_rows_share_may_be_repeated_but_not_changed() -> None:
+    facts = with_fixed({"pack": "cells"}, {"images": 300, "student_steps": None})
+    assert with_fixed(facts, {"images": 300, "student_steps": None}) == facts
+    with pytest.raises(CliError, match="--images: this benchmark was begun with 300, not 200"):
+        with_fixed(facts, {"images": 200})
+    with pytest.raises(CliError, match="--student-steps: this benchmark was begun with the default, not 50"):
+        with_fixed(facts, {"student_steps": 50})
