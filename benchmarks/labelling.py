@@ -61,7 +61,13 @@ def _pairs(steps: int) -> int:
 
 
 def peak_of_fit(way: Way, pack: Path, directory: Path, num_images: int) -> int:
-    """Bytes of this process's peak above what it held before the fit."""
+    """Bytes of the fit's peak, above what was held before, in a process of its own: memory that another fit freed
+    would be taken again unseen."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_peak_here, way, pack, directory, num_images).result()
+
+
+def _peak_here(way: Way, pack: Path, directory: Path, num_images: int) -> int:
     torch.set_num_threads(1)
     few, classes = read_few(pack)
     examples = (few * num_images)[:num_images]
@@ -78,13 +84,9 @@ def peak_of_fit(way: Way, pack: Path, directory: Path, num_images: int) -> int:
 
 
 def memory_of_fit(pack: Path, directory: Path, num_images: int) -> Figure:
-    """Our peak over DDPM-seg's, each in a process of its own."""
-    ways: tuple[Way, Way] = ("fusion", "ddpm_seg")
-    peaks = []
-    for way in ways:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            peaks.append(process.submit(peak_of_fit, way, pack, directory, num_images).result())
-    ours, theirs = peaks
+    """Our peak over DDPM-seg's."""
+    ours = peak_of_fit("fusion", pack, directory, num_images)
+    theirs = peak_of_fit("ddpm_seg", pack, directory, num_images)
     detail = f"{ours / 1e6:.0f} MB and {theirs / 1e6:.0f} MB above what was held before"
     return Figure(
         f"peak memory of our fit / DDPM-seg's, {num_images} images", ours / theirs, at_most=0.02, detail=detail

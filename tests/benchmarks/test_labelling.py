@@ -35,7 +35,7 @@ def test_costs_are_compared(generator: UNetDiffusionGenerator, monkeypatch: pyte
 
 
 def test_a_fits_peak_is_measured() -> None:
-    stored = 4 * 64 * 64 * 768 * 4  # so much that no memory freed before can take it
+    stored = 4 * 64 * 64 * 768 * 4  # the features of every pixel, float32
     peak = labelling.peak_of_fit("ddpm_seg", labelling.PACK, labelling.GENERATOR, 4)
     assert 1.5 * stored < peak < 15 * stored
     assert at_paper_scale(20).value == pytest.approx(44.3, abs=0.1)
