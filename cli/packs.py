@@ -1,11 +1,8 @@
 """A folder in pack form: what the demo and the benchmark upload and train on."""
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
 
 from cli.client import Client, CliError, Json
 from cli.output import console
@@ -31,17 +28,6 @@ class Pack:
         """The unlabelled images, where the pack has them."""
         path = self.folder / "unlabelled.zip"
         return path if path.is_file() else None
-
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) of the unlabelled images, from the first one's header; they all have one size."""
-        assert self.unlabelled is not None
-        try:
-            with zipfile.ZipFile(self.unlabelled) as archive:
-                name = next(name for name in archive.namelist() if name.lower().endswith((".png", ".jpg", ".jpeg")))
-                with archive.open(name) as file, Image.open(file) as image:
-                    return image.height, image.width
-        except (zipfile.BadZipFile, StopIteration, OSError) as error:
-            raise CliError(f"{self.unlabelled}: no image can be read from it ({error})") from None
 
     def upload_annotations(self, client: Client, zip_name: str, name: str, *, first: int | None = None) -> Json:
         """Upload one of the annotated zips, or only its first images."""

@@ -159,7 +159,7 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
     for path in files:
         with path.open("rb") as file:
             work.storage.put_stream(prefix + path.relative_to(directory).as_posix(), file)
-    channels, height, width = card["image_size"]
+    channels, height, width = card["image_size"] or (3, None, None)
     row = Generator(
         id=generator_id,
         name=name,
@@ -221,7 +221,9 @@ def _read_card(directory: Path) -> dict[str, Any]:
     try:
         card = json.loads((directory / CARD_FILE).read_text("utf-8"))
         size = card["image_size"]
-        sound = len(size) == 3 and all(isinstance(side, int) and 0 < side <= 4_096 for side in size)
+        sound = _any_size(card) or (
+            len(size) == 3 and all(isinstance(side, int) and 0 < side <= 4_096 for side in size)
+        )
     except (OSError, ValueError, KeyError, TypeError):
         sound = False
     if not sound:
@@ -231,6 +233,11 @@ def _read_card(directory: Path) -> dict[str, Any]:
         message = f"names the family {family}; known are {', '.join(GENERATOR_FAMILIES)}"
         raise Invalid(f"The directory {directory.name} is of no known family.", [fault(CARD_FILE, message)])
     return dict(card)
+
+
+def _any_size(card: dict[str, Any]) -> bool:
+    """An encoder may leave open which images it sees."""
+    return card["image_size"] is None and card.get("family") == "encoder"
 
 
 def _digest(directory: Path, files: list[Path]) -> str:

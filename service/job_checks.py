@@ -85,8 +85,9 @@ def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
     generator = None if spec.generator is None else _ready_generator(work, faults, spec.generator, spec)
     size = None if generator is None else _size_of(generator)
     few = _few(work, faults, spec.annotation_set_id, size)
-    if spec.generator is None and few is not None:
+    if size is None and few is not None:
         size = _size_of_set(few)
+    encoder = None if spec.encoder is None else _ready_encoder(work, faults, spec.encoder, generator, size)
     _held_out(work, faults, spec.evaluation_set_id, few, size)
     if spec.image_pool_id is not None:
         _pool(work, faults, spec.image_pool_id, size)
@@ -96,7 +97,10 @@ def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
     faults.raise_if_any()
     if generator is None:
         return CheckedSpec(spec, "label with students")
-    return CheckedSpec(spec.model_copy(update={"generator": generator.id}), f"label with {generator.name}")
+    pinned = {"generator": generator.id, "encoder": None if encoder is None else encoder.id}
+    return CheckedSpec(
+        spec.model_copy(update=pinned), f"label with {' and '.join(_names(generator, encoder))}"[:MAX_NAME]
+    )
 
 
 def _ready_generator(work: Work, faults: Faults, reference: str, spec: LabelSpec) -> Generator | None:
@@ -109,6 +113,29 @@ def _ready_generator(work: Work, faults: Faults, reference: str, spec: LabelSpec
     else:
         faults.found += label_faults(generator.name, generator.family, spec.pools, spec.head.tap_timestep)
     return generator
+
+
+def _ready_encoder(
+    work: Work, faults: Faults, reference: str, generator: Generator | None, size: ImageSize | None
+) -> Generator | None:
+    """The encoder that is to label beside the generator."""
+    place, encoder = "encoder", generators.find(work, reference)
+    if encoder is None:
+        faults.add(place, f"There is no encoder {reference}.")
+    elif encoder.family != "encoder":
+        title = GENERATOR_FAMILIES[encoder.family].title
+        faults.add(
+            place, f"{encoder.name} is no frozen encoder but a generator ({title}); name it as generator instead."
+        )
+    elif generator is not None and encoder.id == generator.id:
+        faults.add(place, f"The encoder {encoder.name} is the generator already; leave encoder out.")
+    elif size is not None and encoder.image_height is not None:
+        size.check(faults, place, f"encoder {encoder.name}", encoder.image_height, encoder.image_width)
+    return encoder
+
+
+def _names(*rows: Generator | None) -> list[str]:
+    return [row.name for row in rows if row is not None]
 
 
 def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
@@ -231,8 +258,7 @@ def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
     if pool is not None and pool.num_images < SMALLEST_POOL:
         message = f"The pool {pool.id} has {pool.num_images} images; a generator needs at least {SMALLEST_POOL}."
         faults.add("image_pool_id", message)
-    if pool is not None and base is not None:
-        size = ImageSize(base.image_height, base.image_width, f"the generator {base.name} makes")
+    if pool is not None and base is not None and (size := _size_of(base)) is not None:
         size.check(faults, "base_generator", f"image pool {pool.id}", pool.image_height, pool.image_width)
     taken = generators.find(work, spec.name)
     if taken is not None and taken.state != "failed":
@@ -315,7 +341,10 @@ def _pool(work: Work, faults: Faults, pool_id: str, size: ImageSize | None) -> I
     return pool
 
 
-def _size_of(generator: Generator) -> ImageSize:
+def _size_of(generator: Generator) -> ImageSize | None:
+    """None where images may have any size."""
+    if generator.image_height is None or generator.image_width is None:
+        return None
     return ImageSize(generator.image_height, generator.image_width, f"the generator {generator.name} makes")
 
 

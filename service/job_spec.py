@@ -50,6 +50,9 @@ class LabelSpec(SpecPart):
     """The few annotated images."""
     generator: Reference | None = None
     """Id or name of a ready generator; left out with head kind student, and with no other."""
+    encoder: Reference | None = None
+    """Id or name of a ready frozen encoder that labels beside the generator: a head is fitted on each, and the labels are
+    the mean of both."""
     image_pool_id: Reference | None = None
     """Sealed pool of real images; needed for the encoded pool."""
     evaluation_set_id: Reference | None = None
@@ -87,8 +90,8 @@ class LabelSpec(SpecPart):
             if self.generator is None:
                 raise ValueError(f"the head {self.head.kind} reads a generator's features: generator must name one")
             return self
-        if self.generator is not None:
-            raise ValueError("the head student uses no generator: leave generator out")
+        if self.generator is not None or self.encoder is not None:
+            raise ValueError("the head student reads no features: leave generator and encoder out")
         if self.pools != ["encoded"]:
             raise ValueError('the head student draws no images: pools must be ["encoded"]')
         if self.head.tap_timestep is not None:

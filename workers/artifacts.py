@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.contracts import ClassSpec, FeatureSource
+from models.encoders.image_encoder import ImageEncoder
 from models.examples import Example
 from models.generators.families import FAMILIES
-from models.heads.kinds import load_labeller as read_labeller
+from models.heads.ensemble import load_labeller as read_labeller
 from models.labelling import Labeller
 from service import annotation_sets, generators, steps
 from service.formats.annotated_images import LabelClass
@@ -24,8 +25,8 @@ from workers.problems import StepError
 
 Loaded = TypeVar("Loaded")
 
-MAX_CACHED = 2
-"""A generator and its head: what the shards of one job share."""
+MAX_CACHED = 3
+"""A generator, an encoder and the head on both: what the shards of one job share."""
 
 _cache: dict[tuple[str, ...], Any] = {}
 
@@ -89,23 +90,35 @@ def stream_shard(context: StepContext, key: str, *, skip: int = 0) -> Iterator[S
 
 def find_generator(context: StepContext) -> Generator | None:
     """The row of the generator that the labels come from, where they come from one."""
-    name = label_origin(context).spec.generator
-    if name is None:
-        return None
+    rows = find_sources(context)
+    return rows[0] if rows else None
+
+
+def find_sources(context: StepContext) -> list[Generator]:
+    """The rows of what gives the features that labels come from: the generator, then the encoder beside it."""
+    spec = label_origin(context).spec
     with context.read() as work:
-        return generators.get(work, name)
+        return [generators.get(work, name) for name in (spec.generator, spec.encoder) if name is not None]
 
 
 def load_generator(context: StepContext, *, free: FreeMemory = free_memory) -> FeatureSource | None:
-    """The job's generator or encoder on the device, loaded once for all shards that this process runs in a row, if any.
+    """The job's generator on the device, if it has one, as `load_sources` loads it."""
+    row = find_generator(context)
+    return None if row is None else _load_source(context, row, free)
 
-    Raises StepError when it does not fit into the memory that `free` finds, before anything is fetched, or when its
+
+def load_sources(context: StepContext, *, free: FreeMemory = free_memory) -> list[FeatureSource]:
+    """The job's generator and encoder on the device, loaded once for all shards that this process runs in a row.
+
+    Raises StepError when one does not fit into the memory that `free` finds, before anything is fetched, or when its
     directory is not what its family reads.
     """
-    row = find_generator(context)
-    if row is None:
-        return None
+    return [_load_source(context, row, free) for row in find_sources(context)]
+
+
+def _load_source(context: StepContext, row: Generator, free: FreeMemory) -> FeatureSource:
     family, prefix = FAMILIES[row.family], generators.file_key(row, "")
+    size = _image_size(context)
 
     def load() -> FeatureSource:
         if shortage(row, context.device, free) is not None:
@@ -113,14 +126,22 @@ def load_generator(context: StepContext, *, free: FreeMemory = free_memory) -> F
             give_memory_back()
         if (short := shortage(row, context.device, free)) is not None:
             raise short
-        folder = fetch_directory(context, prefix, context.scratch / "generator")
+        folder = fetch_directory(context, prefix, context.scratch / "generators" / row.id)
         try:
-            return family.load(folder, context.device)
+            source = family.load(folder, context.device)
+            return source.for_images(*size) if isinstance(source, ImageEncoder) else source
         except (ValueError, OSError) as error:
             hint = "Mend its directory, register it under another name and submit a new job."
             raise StepError("broken-generator", f"{row.name} cannot be loaded: {error}", hint) from error
 
-    return cached(("generator", row.id, prefix, str(context.device)), load)
+    return cached(("generator", row.id, prefix, str(size), str(context.device)), load)
+
+
+def _image_size(context: StepContext) -> tuple[int, int]:
+    """Height and width of the images that are labelled."""
+    with context.read() as work:
+        few = annotation_sets.get(work, label_origin(context).spec.annotation_set_id)
+    return few.image_height, few.image_width
 
 
 def fetch_directory(context: StepContext, prefix: str, folder: Path) -> Path:
@@ -147,12 +168,12 @@ def zip_directory(folder: Path, path: Path) -> Path:
 
 
 def load_labeller(context: StepContext) -> Labeller:
-    """What the label job's `fit_head` left, on its generator where it has one, loaded once like the generator."""
+    """What the label job's `fit_head` left, on its sources of features, loaded once like them."""
     key = head_output(context)["head_key"]
-    generator = load_generator(context)
+    sources = load_sources(context)
 
     def load() -> Labeller:
-        return read_labeller(unpack(context, key, context.scratch / "head"), generator, context.device)
+        return read_labeller(unpack(context, key, context.scratch / "head"), sources, context.device)
 
     return cached(("head", key, str(context.device)), load)
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from models.contracts import Progress
+from models.heads.ensemble import fit_labeller
 from models.heads.estimate import estimate
 from models.heads.kinds import HEAD_KINDS
 from models.labelling import FittedHead
 from service.job_spec import LabelSpec
-from workers.artifacts import AnnotatedSet, load_annotated_set, load_generator, pack
+from workers.artifacts import AnnotatedSet, load_annotated_set, load_sources, pack
 from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.starting_weights import starting_weights
@@ -31,9 +32,10 @@ def run(context: StepContext) -> Outcome:
 
 def _fit(context: StepContext, few: AnnotatedSet, config: Any) -> FittedHead:
     spec = context.label_spec
-    kind, generator = HEAD_KINDS[spec.head.kind], load_generator(context)
-    fitted = kind.fit(
-        generator,
+    kind, sources = HEAD_KINDS[spec.head.kind], load_sources(context)
+    fitted = fit_labeller(
+        kind,
+        sources,
         few.examples,
         few.classes,
         config,
@@ -45,7 +47,7 @@ def _fit(context: StepContext, few: AnnotatedSet, config: Any) -> FittedHead:
     if spec.evaluation_set_id is None and not fitted.card["cross_validation"]:
         fitted.card["estimate"] = estimate(
             kind,
-            generator,
+            sources,
             few.examples,
             few.classes,
             config,

@@ -7,7 +7,7 @@ from typing import Any
 from service import annotation_sets, datasets
 from service.job_spec import DistillSpec, EvaluateSpec, TrainGeneratorSpec, TrainStudentSpec, dump
 from service.tables import Generator
-from workers.artifacts import find_generator, head_output
+from workers.artifacts import find_sources, head_output
 from workers.context import StepContext
 from workers.label_origin import label_origin
 
@@ -53,10 +53,9 @@ def _dataset(context: StepContext, spec: DistillSpec) -> dict[str, Any]:
 
 def _labelled_by(context: StepContext) -> dict[str, Any]:
     head = {name: value for name, value in head_output(context)["card"].items() if name != "curves"}
-    generator = find_generator(context)
-    if generator is None:
-        return {"generator": None, "head": head}
-    return {"generator": known_generator(generator), "head": head}
+    names = ("generator", "encoder")
+    known = {name: known_generator(row) for name, row in zip(names, find_sources(context), strict=False)}
+    return {"generator": None, **known, "head": head}
 
 
 def known_generator(row: Generator) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m workers.make_encoder OUT_DIR --network efficientnet_lite0 --size 64x64`: a frozen encoder for the operator's folder.
+"""`python -m workers.make_encoder OUT_DIR`: a frozen encoder, for images of any size, in the operator's folder.
 
 `efficientnet_lite0` takes its weights from the package of the extra `encoders`; `vision_transformer` takes a local
 `transformers` directory of a ViT, DINOv2 or DINOv3 (`--weights DIR`). The service registers it when it starts with the folder
@@ -6,7 +6,6 @@ that holds it (`label-factory up --generators`, LABEL_FACTORY_BUNDLED_GENERATORS
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -15,40 +14,22 @@ from models.encoders.image_encoder import EncoderFacts, ImageEncoder
 from models.encoders.networks import NETWORKS, EncoderNetwork
 from models.encoders.vision_transformer import VisionTransformer
 
-PATCH_GRID = 16
-"""Patches along the shorter side that a vision transformer's input is enlarged to: what such networks were trained on."""
-
 
 def make_encoder(
-    out_dir: Path, network: str, size: tuple[int, int], *, weights: Path | None, scale: float | None, licence: str
+    out_dir: Path, network: str, *, weights: Path | None = None, scale: float | None = None, licence: str = ""
 ) -> ImageEncoder:
-    """Write an encoder of images of `size` (height, width). Raises ValueError and OSError with what is wrong."""
+    """Write an encoder. Raises ValueError and OSError with what is wrong."""
     if network == "vision_transformer":
         if weights is None:
             raise ValueError("--weights is needed: a local transformers directory of a ViT, DINOv2 or DINOv3")
         loaded: EncoderNetwork = VisionTransformer.load(weights)
-        scale = scale or _scale(next(iter(loaded.strides.values())), size)
         source = weights.name
     else:
         loaded = efficientnet_checkpoint.read_checkpoint(weights or efficientnet_checkpoint.shipped_checkpoint())
         source, licence = efficientnet_checkpoint.SOURCE, efficientnet_checkpoint.LICENCE
-    encoder = ImageEncoder(loaded, EncoderFacts(network, (3, *size), input_scale=scale or 1.0))
+    encoder = ImageEncoder(loaded, EncoderFacts(network, input_scale=scale))
     encoder.save(out_dir, card={"network": network, "source": source, "licence": licence})
     return encoder
-
-
-def _scale(patch: int, size: tuple[int, int]) -> float:
-    """Such that the shorter side has PATCH_GRID patches or more and a patch covers 1, 2, 4, ... image pixels."""
-    stride = 1
-    while min(size) // (2 * stride) >= PATCH_GRID and not any(side % (2 * stride) for side in size):
-        stride *= 2
-    return patch / stride
-
-
-def _size(text: str) -> tuple[int, int]:
-    if (found := re.fullmatch(r"(\d+)x(\d+)", text)) is None:
-        raise argparse.ArgumentTypeError(f"{text} is no HEIGHTxWIDTH such as 64x64")
-    return int(found[1]), int(found[2])
 
 
 def main() -> None:
@@ -56,23 +37,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="workers.make_encoder", description=__doc__.splitlines()[0])
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR")
     parser.add_argument("--network", choices=sorted(NETWORKS), default="efficientnet_lite0")
-    parser.add_argument("--size", type=_size, required=True, metavar="HEIGHTxWIDTH", help="of every image")
     parser.add_argument("--weights", type=Path, help="vision_transformer: a transformers directory")
-    parser.add_argument("--input-scale", type=float, help="enlarge images by this before the network")
+    parser.add_argument(
+        "--input-scale",
+        type=float,
+        help="enlarge images by this before the network; left out: by the size of the images",
+    )
     parser.add_argument("--licence", default="", help="of a transformer's weights, for the cards")
     options = parser.parse_args()
     try:
         encoder = make_encoder(
             options.out_dir,
             options.network,
-            options.size,
             weights=options.weights,
             scale=options.input_scale,
             licence=options.licence,
         )
     except (OSError, ValueError) as error:
         sys.exit(str(error))
-    sys.stdout.write(f"{options.out_dir}: {options.network}, taps {encoder.tap_strides}\n")
+    sys.stdout.write(f"{options.out_dir}: {options.network}, {encoder.num_parameters:,} weights\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def host_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
 
 def needed_memory(generator: Generator) -> int:
     """Bytes for the weights, as the headers of their files count them, and for one image on its way."""
-    pixels = generator.image_height * generator.image_width
+    pixels = (generator.image_height or 0) * (generator.image_width or 0)  # of an encoder of any size: its weights
     return (generator.num_parameters or 0) * BYTES_PER_WEIGHT + pixels * BYTES_PER_PIXEL
 
 

@@ -53,11 +53,15 @@ def generator_page(request: Request, work: ReadDep, generator_id: IdPath) -> HTM
     )
 
 
+def _size(generator: Generator) -> str:
+    return f"{generator.image_width}×{generator.image_height}" if generator.image_height else "of any size"
+
+
 def _rows(generator: Generator) -> list[Row]:
     parameters: Any = count(generator.num_parameters) if generator.num_parameters else None
     return [
         ("Family", title(generator.family)),
-        ("Images", f"{generator.image_width}×{generator.image_height}, {generator.image_channels} channels"),
+        ("Images", f"{_size(generator)}, {generator.image_channels} channels"),
         ("Parameters", parameters),
         *(trained_rows(generator.card) or card_rows(generator.card, skip=DRAWN)),
         ("Digest", generator.digest),

@@ -69,6 +69,7 @@ def _label(work: Work, spec: LabelSpec) -> list[Row]:
         ("Annotations", _link(work, "annotation-sets", spec.annotation_set_id)),
         ("Held-out images", _link(work, "annotation-sets", spec.evaluation_set_id)),
         ("Generator", _link(work, "generators", spec.generator)),
+        ("Encoder beside it", _link(work, "generators", spec.encoder)),
         ("Labelled by", LABELLERS[spec.head.kind]),
         ("Unlabelled images", _link(work, "image-pools", spec.image_pool_id)),
         ("Pools", " and ".join(spec.pools)),

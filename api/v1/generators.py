@@ -47,8 +47,8 @@ class GeneratorAnswer(Answer):
     family: str
     can_sample: bool = Field(description="Draws images: the pool `synthesized`")
     can_encode: bool = Field(description="Gives the features of real images: heads, and the pool `encoded`")
-    image_height: int
-    image_width: int
+    image_height: int | None = Field(description="Null of an encoder that takes images of any size")
+    image_width: int | None = Field(description="Null with image_height")
     image_channels: int
     num_parameters: int | None
     digest: str | None = Field(description="SHA-256 over the names and contents of all files")

@@ -41,6 +41,18 @@ SPEC_EXAMPLES: dict[str, Any] = {
             "stop_after": "dataset",
         },
     },
+    "with_encoder": {
+        "summary": "Label real images by the generator's features and a frozen encoder's together",
+        "value": {
+            "kind": "label",
+            "annotation_set_id": "ann_01kaxv5t8q3m6n9p2r4s7t0v1w",
+            "evaluation_set_id": "ann_01kaxv6b2c4d6e8f0g2h4j6k8m",
+            "image_pool_id": "pool_01kaxv7n5p7q9r1s3t5v7w9x1y",
+            "pools": ["encoded"],
+            "generator": "portraits",
+            "encoder": "imagenet",
+        },
+    },
     "without_generator": {
         "summary": "Self-training: students on the few labels label the pool",
         "value": {

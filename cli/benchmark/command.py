@@ -24,8 +24,6 @@ from cli.supervisor import running_service
 
 ENCODER = "efficientnet_lite0"
 """The network whose ImageNet weights come with a package."""
-SMALL_SIDE = 128
-"""Images with a shorter side below this are enlarged twofold for the encoder (docs/decisions/0031)."""
 
 
 def benchmark(
@@ -147,23 +145,19 @@ def _generators(pack: Pack, folder: Path) -> tuple[Path, str | None]:
     folder.mkdir(parents=True, exist_ok=True)
     if pack.generator is not None and not (folder / pack.generator.resolve().name).exists():
         shutil.copytree(pack.generator, folder / pack.generator.resolve().name)
-    return folder, _encoder(pack, folder)
+    return folder, _encoder(folder)
 
 
-def _encoder(pack: Pack, folder: Path) -> str | None:
+def _encoder(folder: Path) -> str | None:
     """Make the directory of the frozen encoder, whose weights a package brings; None where it is not installed."""
-    height, width = pack.image_size()
-    scale = "2" if min(height, width) < SMALL_SIDE else "1"
-    name = f"{ENCODER}-{height}x{width}-scale{scale}"
-    if not (folder / name / "generator.json").exists():
-        command = [sys.executable, "-m", "workers.make_encoder", str(folder / name), "--network", ENCODER]
-        command += ["--size", f"{height}x{width}", "--input-scale", scale]
+    if not (folder / ENCODER / "generator.json").exists():
+        command = [sys.executable, "-m", "workers.make_encoder", str(folder / ENCODER), "--network", ENCODER]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode != 0:
             reason = answer.stderr.strip().rpartition("\n")[2]
             notices.print(f"without the rows of a frozen encoder: {reason}", markup=False)
             return None
-    return name
+    return ENCODER
 
 
 def _plots(found: Sequence[Point], folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from cli.benchmark.results import BASELINES, Point, mean
 from cli.benchmark.rows import ROWS
 
 DPI = 110
-COMPARED = ("few", "few_long", "self_training", "ddpm_seg", "dataset_ddpm", "label_encoded", "encoder")
+COMPARED = ("few", "few_long", "self_training", "ddpm_seg", "dataset_ddpm", "label_encoded", "encoder", "ensemble")
 """Rows of the picture with one bar for each class: more would not be told apart."""
 
 

@@ -44,6 +44,8 @@ ROWS: dict[str, Row] = {
         Row("dataset_ddpm", "DatasetDDPM: hard labels on samples", "dataset-ddpm"),
         Row("head", "our head on the test images", "head", "head"),
         *_ours(),
+        Row("ensemble_head", "our heads on generator and encoder", "ensemble-head", "head"),
+        Row("ensemble", "ours: label, generator and encoder", "ensemble"),
         Row("encoder_head", "head on a frozen encoder", "encoder-head", "head"),
         Row("encoder", "distilled from a frozen encoder", "encoder"),
     )
@@ -111,7 +113,7 @@ def chosen_rows(names: str | None, *, sampled: bool, encoder: bool) -> list[Row]
     if not sampled:
         left_out |= {key for key in ROWS if key.endswith(("synthesized", "both")) or key == "dataset_ddpm"}
     if not encoder:
-        left_out |= {"encoder", "encoder_head"}
+        left_out |= {"encoder", "encoder_head", "ensemble", "ensemble_head"}
     return [ROWS[key] for key in ROWS if key in wanted and key not in left_out]
 
 
@@ -164,12 +166,15 @@ class _Jobs:
             "data-mlp": self._dataset("data-mlp", self._pools()[-1:], kind="pixel_mlp"),
             "data-ours": self._dataset("data-ours", self._pools(), kind="fusion"),
             "data-encoder": self._dataset("data-encoder", ["encoded"], generator=self.materials.encoder),
+            "data-ensemble": self._dataset("data-ensemble", ["encoded"], encoder=self.materials.encoder),
             "self-training": self._student("self-training", "data-self"),
             "dataset-ddpm": self._student("dataset-ddpm", "data-mlp", labels="hard", example_share=0.0),
             "encoder": self._student("encoder", "data-encoder"),
             "ddpm-seg": self._head("ddpm-seg", "data-mlp"),
             "head": self._head("head", "data-ours"),
             "encoder-head": self._head("encoder-head", "data-encoder"),
+            "ensemble": self._student("ensemble", "data-ensemble"),
+            "ensemble-head": self._head("ensemble-head", "data-ensemble"),
         }
         for mode in ("label", "feature", "mix"):
             for pool in ("encoded", "synthesized", "both"):
@@ -182,7 +187,15 @@ class _Jobs:
         body["student"] = self._student_part()
         return self._task(name, body, whole_budget=whole_budget)
 
-    def _dataset(self, name: str, pools: list[str], *, kind: str = "fusion", generator: str | None = None) -> Task:
+    def _dataset(
+        self,
+        name: str,
+        pools: list[str],
+        *,
+        kind: str = "fusion",
+        generator: str | None = None,
+        encoder: str | None = None,
+    ) -> Task:
         body: Json = {"kind": "label", "annotation_set_id": self.few, "pools": pools, "stop_after": "dataset"}
         # Nothing of the job is measured on them, but a job that knows them spends no time on an estimate of its own.
         body["evaluation_set_id"] = self.materials.test
@@ -191,6 +204,8 @@ class _Jobs:
         body["head"] = {"kind": kind} if steps is None else {"kind": kind, "steps": steps}
         if kind != "student":
             body["generator"] = generator or self.materials.generator
+        if encoder is not None:
+            body["encoder"] = encoder
         if "encoded" in pools:
             body["image_pool_id"] = self.materials.pool
         if "synthesized" in pools:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from models.contracts import Features
 
 WEIGHTS = "model.safetensors"
+SMALLEST_INPUT = 128
+"""Pixels of the shorter side from which images are seen as they are: smaller ones lose what the network could tell of
+them (docs/decisions/0031)."""
 STEM_CHANNELS = 32
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -50,6 +53,13 @@ class EfficientNetLite(nn.Module):
         self.channels = {name: channels for name, channels, _ in reversed(tapped)}
         self.strides = {name: stride for name, _, stride in reversed(tapped)}
         self.eval().requires_grad_(False)
+
+    def input_scale(self, height: int, width: int) -> float:
+        """The power of two that brings the shorter side to SMALLEST_INPUT."""
+        scale = 1.0
+        while min(height, width) * scale < SMALLEST_INPUT:
+            scale *= 2
+        return scale
 
     @property
     def default_taps(self) -> tuple[str, ...]:

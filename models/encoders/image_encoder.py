@@ -5,7 +5,8 @@ Axes: B batch, C channel, H height, W width. Images are float in [-1, 1], BCHW.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Self
 
@@ -28,15 +29,16 @@ class EncoderFacts:
 
     network: str
     """Name in `models.encoders.networks.NETWORKS`."""
-    image_size: tuple[int, int, int]
-    """(C, H, W); C is 3."""
+    image_size: tuple[int, int, int] | None = None
+    """(C, H, W); C is 3. None: images of any size, which `for_images` tells."""
     tap_names: tuple[str, ...] = ()
     """Taps that `encode` returns; empty: the network's own, as far as they suit the image size."""
-    input_scale: float = 1.0
-    """Images are enlarged by this before the network, so that small ones fill its grid; taps are finer by as much."""
+    input_scale: float | None = None
+    """Images are enlarged by this before the network, so that small ones fill its grid; taps are finer by as much.
+    None: what the network finds right for the image size."""
 
     def __post_init__(self) -> None:
-        if self.input_scale <= 0:
+        if self.input_scale is not None and self.input_scale <= 0:
             raise ValueError(f"input_scale must be more than 0, got {self.input_scale}")
 
 
@@ -51,8 +53,10 @@ class ImageEncoder:
 
     def __init__(self, network: EncoderNetwork, facts: EncoderFacts) -> None:
         self.network, self.facts = network, facts
-        self._taps = facts.tap_names or tuple(name for name in network.default_taps if self._suits(name))
-        self._check()
+        if facts.image_size is not None:
+            self._scale = facts.input_scale or network.input_scale(*facts.image_size[1:])
+            self._taps = facts.tap_names or tuple(name for name in network.default_taps if self._suits(name))
+            self._check()
 
     @classmethod
     def load(cls, directory: Path | str, device: torch.device | str = "cpu") -> Self:
@@ -72,8 +76,14 @@ class ImageEncoder:
         root = Path(directory)
         root.mkdir(parents=True, exist_ok=True)
         self.network.save(root / "network")
-        facts = {**asdict(self.facts), "tap_names": self._taps}
+        facts = asdict(self.facts)
         write_facts(root, self.family, facts if card is None else {**facts, "card": dict(card)})
+
+    def for_images(self, height: int, width: int) -> Self:
+        """The same network for images of this size. Raises ValueError where the encoder is for another one."""
+        if self.facts.image_size not in (None, (3, height, width)):
+            raise ValueError(f"the encoder is for images of {self.facts.image_size}, these are {height}x{width}")
+        return type(self)(self.network, replace(self.facts, image_size=(3, height, width)))
 
     def to(self, device: torch.device | str) -> Self:
         """Moves the network; results then lie on that device."""
@@ -82,7 +92,9 @@ class ImageEncoder:
 
     @property
     def image_size(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """(C, H, W). Raises ValueError while it is open."""
+        if self.facts.image_size is None:
+            raise ValueError("the encoder takes images of any size: say which with for_images")
         return self.facts.image_size
 
     @property
@@ -116,21 +128,31 @@ class ImageEncoder:
         input_BCHW = self._normalised(images_BCHW.to(self.device, torch.float32))
         with mixed_precision(self.device):
             maps = self.network(input_BCHW, self._taps)
-        return {name: map_BCHW.float() for name, map_BCHW in maps.items()}
+        return {name: self._on_grid(name, map_BCHW.float()) for name, map_BCHW in maps.items()}
 
     def _normalised(self, images_BCHW: Tensor) -> Tensor:
         """Images in [-1, 1] -> enlarged and in the units that the network was trained on."""
         mean_C, std_C = images_BCHW.new_tensor(self.network.mean), images_BCHW.new_tensor(self.network.std)
-        if self.facts.input_scale != 1:
-            images_BCHW = interpolate(images_BCHW, size=self._input_size(), mode="bicubic", align_corners=False)
+        if (size := self._input_size()) != tuple(images_BCHW.shape[2:]):
+            images_BCHW = interpolate(images_BCHW, size=size, mode="bicubic", align_corners=False)
         return ((images_BCHW + 1) / 2 - mean_C[:, None, None]) / std_C[:, None, None]
 
     def _input_size(self) -> tuple[int, int]:
-        _, height, width = self.image_size
-        return round(height * self.facts.input_scale), round(width * self.facts.input_scale)
+        """Enlarged, to the next size that every stride divides."""
+        step = max(self.network.strides[name] for name in self._taps)
+        height, width = (ceil(round(side * self._scale) / step) * step for side in self.image_size[1:])
+        return height, width
+
+    def _on_grid(self, name: str, map_BCHW: Tensor) -> Tensor:
+        """A map over the whole image with as many feature pixels as its stride begins."""
+        stride = int(self._stride(name))
+        size = (-(-self.image_size[1] // stride), -(-self.image_size[2] // stride))
+        if map_BCHW.shape[2:] == size:
+            return map_BCHW
+        return interpolate(map_BCHW, size=size, mode="bilinear", align_corners=False)
 
     def _stride(self, name: str) -> float:
-        return self.network.strides[name] / self.facts.input_scale
+        return self.network.strides[name] / self._scale
 
     def _suits(self, name: str) -> bool:
         stride = self._stride(name)
@@ -138,7 +160,7 @@ class ImageEncoder:
 
     def _check(self) -> None:
         """Sizes and taps must go together; every message names the entry of `generator.json`."""
-        channels, height, width = self.image_size
+        channels = self.image_size[0]
         known = self.network.strides
         if channels != 3:
             raise ValueError(f"image_size has {channels} channels, an encoder sees 3")
@@ -147,7 +169,4 @@ class ImageEncoder:
             raise ValueError(f"tap_names: {wrong}, known are {tuple(known)}")
         fractions = [name for name in self._taps if not self._stride(name).is_integer()]
         if fractions:
-            raise ValueError(f"input_scale {self.facts.input_scale} gives {fractions[0]} no whole stride in the image")
-        coarsest = int(max(self._stride(name) for name in self._taps))
-        if height % coarsest or width % coarsest:
-            raise ValueError(f"image_size: height and width must be multiples of {coarsest}, got {height}x{width}")
+            raise ValueError(f"input_scale {self._scale} gives {fractions[0]} no whole stride in the image")

@@ -27,6 +27,9 @@ class EncoderNetwork(Protocol):
     def default_taps(self) -> tuple[str, ...]:
         """Taps that are worth reading, coarse to fine."""
 
+    def input_scale(self, height: int, width: int) -> float:
+        """How much images of this size are best enlarged."""
+
     def __call__(self, input_BCHW: Tensor, taps: Collection[str]) -> Features:
         """Normalised images -> those taps."""
 

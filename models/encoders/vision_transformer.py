@@ -25,6 +25,8 @@ CLASSES: dict[str, Any] = {
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PREPROCESSOR = "preprocessor_config.json"
 TAPPED_BLOCKS = 4
+PATCH_GRID = 16
+"""Patches along the shorter side that an image is enlarged to: what such networks were trained on."""
 
 
 class VisionTransformer(nn.Module):
@@ -39,6 +41,13 @@ class VisionTransformer(nn.Module):
         self.strides = dict.fromkeys(blocks, self.patch)
         self.norm = model.norm if model.config.model_type == "dinov3_vit" else model.layernorm
         self.eval().requires_grad_(False)
+
+    def input_scale(self, height: int, width: int) -> float:
+        """Such that the shorter side has PATCH_GRID patches or more and a patch covers 1, 2, 4, ... image pixels."""
+        stride = 1
+        while min(height, width) // (2 * stride) >= PATCH_GRID:
+            stride *= 2
+        return self.patch / stride
 
     @property
     def default_taps(self) -> tuple[str, ...]:

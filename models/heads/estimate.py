@@ -9,6 +9,7 @@ import torch
 from models.contracts import ClassSpec, FeatureSource, Progress, Stop
 from models.examples import Example
 from models.heads.cross_validation import folds
+from models.heads.ensemble import fit_labeller
 from models.heads.kinds import HeadKind
 from models.labelling import LabellerPredictor
 from models.metrics.evaluation import evaluate
@@ -20,7 +21,7 @@ STEPS_SHARE = 0.18
 
 def estimate(
     kind: HeadKind,
-    generator: FeatureSource | None,
+    sources: Sequence[FeatureSource],
     examples: Sequence[Example],
     classes: Sequence[ClassSpec],
     config: Any,
@@ -38,7 +39,7 @@ def estimate(
     scores = []
     for index, (fitted_on, held_out) in enumerate(parts):
         part = None if progress is None else _part(progress, index, len(parts))
-        fitted = kind.fit(generator, fitted_on, classes, quick, device=device, progress=part, stop=stop)
+        fitted = fit_labeller(kind, sources, fitted_on, classes, quick, device=device, progress=part, stop=stop)
         scores.append(evaluate(LabellerPredictor(fitted.labeller), held_out, classes, stop=stop).miou)
     known = [score for score in scores if score is not None]
     if not known:

@@ -3,15 +3,9 @@
 A new kind is one class with the `Labeller` protocol, one config, one fit, and a row here.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
-
-from models.contracts import FeatureSource
-from models.heads.fusion import CONFIG
 from models.heads.fusion_labeller import FusionLabeller
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
 from models.heads.pixel_mlp_labeller import PixelMLPLabeller
@@ -38,9 +32,3 @@ HEAD_KINDS: dict[str, HeadKind] = {
     PixelMLPLabeller.kind: HeadKind(PixelMLPTrainConfig, fit_pixel_mlps, PixelMLPLabeller.load),
     SelfTrainedStudents.kind: HeadKind(SelfTrainConfig, fit_students, SelfTrainedStudents.load),
 }
-
-
-def load_labeller(directory: Path, generator: FeatureSource | None, device: torch.device | str = "cpu") -> Labeller:
-    """Read a labeller by the kind in its `head.json`."""
-    kind = json.loads((directory / CONFIG).read_text())["kind"]
-    return HEAD_KINDS[kind].load(directory, generator, device)

@@ -23,8 +23,9 @@ class Generator(Base):
     state: Mapped[str] = mapped_column(String(16))
     """`training`, `ready` or `failed`."""
     family: Mapped[str] = mapped_column(String(40))
-    image_height: Mapped[int]
-    image_width: Mapped[int]
+    image_height: Mapped[int | None]
+    """Null of an encoder that takes images of any size; so is the width."""
+    image_width: Mapped[int | None]
     image_channels: Mapped[int]
     num_parameters: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str | None] = mapped_column(String(64))

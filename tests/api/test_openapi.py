@@ -90,7 +90,12 @@ def test_answers_and_bodies_have_examples(document: dict[str, Any]) -> None:
     ):
         assert "example" in schemas[name], name
     job = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
-    kinds = {"label", "dataset_only", "without_generator", "train_generator", "train_student", "distill", "evaluate"}
+    kinds = {"label", "dataset_only", "with_encoder", "without_generator"} | {
+        "train_generator",
+        "train_student",
+        "distill",
+        "evaluate",
+    }
     assert set(job["examples"]) == kinds
 
 

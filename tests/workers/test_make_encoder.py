@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from models.encoders.image_encoder import ImageEncoder
 from models.encoders.vision_transformer import VisionTransformer
 from models.generators.families import FAMILIES
-from service import generators, jobs, reports
+from service import datasets, jobs, reports
 from service.bootstrap import Factory
+from service.generators import register_bundled
 from service.job_spec import parse
 from tests import factories, tiny
 from tests.models.tiny import tiny_transformer
@@ -27,33 +29,34 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_an_encoder_is_made_from_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, str(tmp_path / "lite"), "--size", "32x64")
-    assert "'block10': 16" in capsys.readouterr().out
+    run(monkeypatch, str(tmp_path / "lite"))
+    assert "weights" in capsys.readouterr().out
     encoder = FAMILIES["encoder"].load(tmp_path / "lite")
-    assert encoder.image_size == (3, 32, 64)
+    assert isinstance(encoder, ImageEncoder)
+    assert encoder.for_images(64, 128).tap_strides["block10"] == 8
     said = json.loads((tmp_path / "lite" / "generator.json").read_text())
     assert (said["network"], said["card"]["licence"]) == ("efficientnet_lite0", "Apache-2.0")
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors"}
 
 
-@pytest.mark.parametrize(("size", "stride"), [("64x128", 4), ("66x70", 2), ("30x64", 1)])
+@pytest.mark.parametrize(("size", "stride"), [((64, 128), 4), ((66, 70), 4), ((30, 64), 1)])
 def test_an_encoder_is_made_from_a_local_transformer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, stride: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], stride: int
 ) -> None:
     tiny_transformer().save(tmp_path / "dino")
     arguments = ["--network", "vision_transformer", "--weights", str(tmp_path / "dino")]
-    run(monkeypatch, str(tmp_path / "made"), *arguments, "--size", size)
+    run(monkeypatch, str(tmp_path / "made"), *arguments)
     encoder = FAMILIES["encoder"].load(tmp_path / "made")
-    assert set(encoder.tap_strides.values()) == {stride}
-    assert isinstance(encoder.network, VisionTransformer)  # type: ignore[attr-defined]
+    assert isinstance(encoder, ImageEncoder)
+    assert set(encoder.for_images(*size).tap_strides.values()) == {stride}
+    assert isinstance(encoder.network, VisionTransformer)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "60x64"], "multiples of 16, got 60x64"),
-        (["--size", "64x64", "--network", "vision_transformer"], "--weights is needed"),
-        (["--size", "64x64", "--weights", "nowhere.pth"], "nowhere.pth"),
+        (["--network", "vision_transformer"], "--weights is needed"),
+        (["--weights", "nowhere.pth"], "nowhere.pth"),
     ],
 )
 def test_what_cannot_be_made_is_said_on_one_line(
@@ -64,19 +67,24 @@ def test_what_cannot_be_made_is_said_on_one_line(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("pools", [["encoded"], ["synthesized", "encoded"]])
 def test_a_job_with_an_encoder_ends_with_a_report(
-    factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generators: Path, pools: list[str]
 ) -> None:
-    run(monkeypatch, str(tmp_path / "lite"), "--size", f"{tiny.SIZE}x{tiny.SIZE}")
+    """Alone, or beside a generator, which then draws images that both label."""
+    run(monkeypatch, str(tmp_path / "lite"))
     with factory.work() as work:
-        row = generators.register_bundled(work, "lite", tmp_path / "lite")
+        row = register_bundled(work, "lite", tmp_path / "lite")
+        beside = {"generator": tiny.make_generator(work, generators).id, "encoder": "lite"}
         document: dict[str, Any] = {
             "kind": "label",
-            "generator": "lite",
+            **(beside if "synthesized" in pools else {"generator": "lite"}),
             "annotation_set_id": tiny.make_annotation_set(work).id,
             "evaluation_set_id": tiny.make_annotation_set(work, first=50).id,
             "image_pool_id": tiny.make_pool(work).id,
-            "pools": ["encoded"],
+            "pools": pools,
+            "num_images": 2,
+            "sampling_steps": 2,
             "head": {"steps": 2, "members": 2, "batch_size": 4},
             "student": {"architecture": "segformer_nano", "mode": "mix", **tiny.STUDENT_BUDGET},
         }
@@ -84,7 +92,11 @@ def test_a_job_with_an_encoder_ends_with_a_report(
     while runtime.run_next_step(factory, "worker-1", HANDLERS):
         pass
     ended = factories.job_now(factory, job.id)
-    assert (row.family, ended.state) == ("encoder", "succeeded"), ended.error
+    assert (row.family, row.image_height, ended.state) == ("encoder", None, "succeeded"), ended.error
     with factory.read() as work:
         content = reports.get(work, ended.result["report_id"]).content
+        card = datasets.get(work, ended.result["dataset_id"]).card
     assert {line["name"] for line in content["rows"]} == {"student", "head", "baseline"}
+    if "synthesized" in pools:
+        assert (card["encoder"]["name"], card["head"]["kind"], card["head"]["steps"]) == ("lite", "ensemble", 4)
+        assert "Head on the generator + Head on the encoder" in {line["title"] for line in content["rows"]}

@@ -69,6 +69,39 @@ def test_an_encoder_draws_no_images_and_adds_no_noise(
     assert client.post("/v1/jobs", json={**body, "pools": ["encoded"]}).status_code == 202
 
 
+def test_an_encoder_labels_beside_the_generator(client: TestClient, factory: Factory, body: dict[str, Any]) -> None:
+    with factory.work() as work:
+        pool_id = factories.make_pool(work).id
+        known = {
+            name: factories.make_generator(work, name=name, family="encoder", **size)
+            for name, size in {
+                "any": {"image_height": None, "image_width": None},
+                "fitting": {},
+                "smaller": {"image_height": 32, "image_width": 32},
+            }.items()
+        }
+        any_id, other = known["any"].id, factories.make_generator(work, name="other").name
+    body = {**body, "image_pool_id": pool_id, "pools": ["encoded"]}
+    answers = {
+        name: client.post("/v1/jobs", json={**body, "encoder": name})
+        for name in ("any", "fitting", "smaller", "none", other, body["generator"])
+    }
+    assert [answers[name].status_code for name in ("any", "fitting")] == [202, 202]
+    assert answers["any"].json()["spec"]["encoder"] == any_id
+    messages = {name: answer.json()["errors"] for name, answer in answers.items() if answer.status_code == 422}
+    assert {name: [fault["place"] for fault in faults] for name, faults in messages.items()} == {
+        name: ["encoder"] for name in ("smaller", "none", other, body["generator"])
+    }
+    assert "32x32" in messages["smaller"][0]["message"]
+    assert "no frozen encoder" in messages[other][0]["message"]
+    assert client.post("/v1/jobs", json={**body, "generator": "any"}).status_code == 202
+    twice = client.post("/v1/jobs", json={**body, "generator": "any", "encoder": "any"}).json()["errors"]
+    assert "leave encoder out" in twice[0]["message"]
+    students = {**body, "head": {"kind": "student"}, "encoder": "any"}
+    del students["generator"]
+    assert client.post("/v1/jobs", json=students).status_code == 422
+
+
 def test_the_same_key_and_body_make_one_job(client: TestClient, body: dict[str, Any]) -> None:
     key = {"idempotency-key": "k1"}
     first = client.post("/v1/jobs", json=body, headers=key)

@@ -26,7 +26,7 @@ def test_it_is_measured_on_what_was_not_fitted_with_fewer_steps() -> None:
         seen.append((len(examples), config.steps))
         return kind.fit(generator, examples, classes, config, **options)
 
-    found = estimate(replace(kind, fit=watched), None, disc_examples(5), STUFF, QUICK, device=CPU)
+    found = estimate(replace(kind, fit=watched), [], disc_examples(5), STUFF, QUICK, device=CPU)
     assert found is not None
     assert sorted(seen) == [(2, 36), (3, 36)]
     assert found["miou"] == pytest.approx(np.mean(found["folds"]))
@@ -36,13 +36,13 @@ def test_it_is_measured_on_what_was_not_fitted_with_fewer_steps() -> None:
 
 def test_heads_on_a_generator_are_estimated_too() -> None:
     config = FusionTrainConfig(members=1, width=16, steps=3, batch_size=2, tap_timestep=20)
-    found = estimate(HEAD_KINDS["fusion"], tiny_generator(), disc_examples(2), STUFF, config, device=CPU)
+    found = estimate(HEAD_KINDS["fusion"], [tiny_generator()], disc_examples(2), STUFF, config, device=CPU)
     assert found is not None
     assert 0 <= found["miou"] <= 1
 
 
 def test_one_example_says_nothing() -> None:
-    assert estimate(HEAD_KINDS["student"], None, disc_examples(1), STUFF, QUICK, device=CPU) is None
+    assert estimate(HEAD_KINDS["student"], [], disc_examples(1), STUFF, QUICK, device=CPU) is None
 
 
 def test_its_progress_runs_once_from_start_to_end_and_shows_no_losses_of_other_fits() -> None:
@@ -50,7 +50,7 @@ def test_its_progress_runs_once_from_start_to_end_and_shows_no_losses_of_other_f
     config = FusionTrainConfig(members=1, width=16, steps=112, batch_size=2, tap_timestep=20)
     estimate(
         HEAD_KINDS["fusion"],
-        tiny_generator(),
+        [tiny_generator()],
         disc_examples(2),
         STUFF,
         config,

@@ -8,7 +8,7 @@ import torch
 
 from models.augmentation import AugmentConfig
 from models.contracts import NotOffered, Stopped
-from models.heads.kinds import load_labeller
+from models.heads.ensemble import load_labeller
 from models.heads.self_training import SelfTrainConfig, SelfTrainedStudents, fit_students
 from models.labelling import FittedHead, LabellerPredictor, label_encoded, label_synthesized
 from models.metrics.evaluation import evaluate
@@ -76,7 +76,7 @@ def test_the_mirror_is_a_view_where_it_means_the_same(mirror: bool) -> None:
 def test_saved_students_answer_alike_and_are_found_by_their_kind(tmp_path: Path) -> None:
     labeller = fit_students(None, disc_examples(2), THINGS, CONFIG, device=CPU).labeller
     labeller.save(tmp_path)
-    loaded = load_labeller(tmp_path, None)
+    loaded = load_labeller(tmp_path, [])
     assert isinstance(loaded, SelfTrainedStudents)
     assert loaded.classes == tuple(THINGS)
     images = np.stack([example.image_HWC for example in disc_examples(2)])
