@@ -26,18 +26,28 @@ Generators = Annotated[
         file_okay=False,
     ),
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="A folder whose sub-folders are weights that students may start from.",
+        exists=True,
+        file_okay=False,
+    ),
+]
 
 
 def up(
     data: Data = Path("data"),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     generators: Generators = None,
+    weights: Weights = None,
     workers: Annotated[
         int, typer.Option(min=1, max=1024, help="Worker processes; they share the cores, and each runs one step.")
     ] = 1,
 ) -> None:
     """Run the embedded service (SQLite, a folder, worker processes) until Ctrl-C or SIGTERM."""
-    service = running_service(data, port=port, generators=generators, workers=workers)
+    service = running_service(data, port=port, generators=generators, weights=weights, workers=workers)
     with service as supervisor, suppress(KeyboardInterrupt):
         console.print(
             f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it"

@@ -20,7 +20,9 @@ STOP_TIMEOUT_SECONDS = 30.0
 RESTART_SECONDS = 1.0
 
 
-def service_environment(data: Path, generators: Path | None, *, workers: int = 1) -> dict[str, str]:
+def service_environment(
+    data: Path, generators: Path | None, *, weights: Path | None = None, workers: int = 1
+) -> dict[str, str]:
     """The environment of every process of a service that keeps all it has under `data`.
 
     Several workers share the machine's cores, unless the person who starts them says how many each may take.
@@ -33,6 +35,8 @@ def service_environment(data: Path, generators: Path | None, *, workers: int = 1
     environment["LABEL_FACTORY_DATA_DIR"] = str(data.resolve())
     if generators is not None:
         environment["LABEL_FACTORY_BUNDLED_GENERATORS_DIR"] = str(generators.resolve())
+    if weights is not None:
+        environment["LABEL_FACTORY_WEIGHTS_DIR"] = str(weights.resolve())
     return environment
 
 
@@ -52,14 +56,16 @@ def free_port(preferred: int) -> int:
 class Supervisor:
     """Starts the processes, restarts one that dies, stops them all."""
 
-    def __init__(self, data: Path, *, port: int, generators: Path | None = None, workers: int = 1) -> None:
+    def __init__(
+        self, data: Path, *, port: int, generators: Path | None = None, weights: Path | None = None, workers: int = 1
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log_folder = data / "logs"
         try:
             self._log_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CliError(f"{error.filename}: {error.strerror}; choose another --data") from None
-        self._environment = service_environment(data, generators, workers=workers)
+        self._environment = service_environment(data, generators, weights=weights, workers=workers)
         self._workers = [f"worker-{number}" for number in range(1, workers + 1)]
         self._commands = {
             "api": [sys.executable, "-m", "api.main", "--host", "127.0.0.1", "--port", str(port)],
@@ -110,10 +116,12 @@ class Supervisor:
 
 
 @contextmanager
-def running_service(data: Path, *, port: int, generators: Path | None = None, workers: int = 1) -> Iterator[Supervisor]:
+def running_service(
+    data: Path, *, port: int, generators: Path | None = None, weights: Path | None = None, workers: int = 1
+) -> Iterator[Supervisor]:
     """A service for the length of a `with` block; SIGTERM ends the block as Ctrl-C does, so that no process is left."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    supervisor = Supervisor(data, port=free_port(port), generators=generators, workers=workers)
+    supervisor = Supervisor(data, port=free_port(port), generators=generators, weights=weights, workers=workers)
     supervisor.start()
     ended = threading.Event()
     guard = threading.Thread(target=supervisor.guard, args=(ended,), daemon=True)

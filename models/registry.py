@@ -1,12 +1,13 @@
 """Name -> builder. The only place with sizes of networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from transformers import (
     ConvNextConfig,
     Mask2FormerConfig,
+    PPLCNetConfig,
     ResNetConfig,
     SegformerConfig,
     SwinConfig,
@@ -119,6 +120,23 @@ def _upernet_resnet(
     return StudentArchitecture(description, (4,), configure)
 
 
+def _upernet_efficientnet(
+    blocks: list[list[tuple[int, int, int, int]]], channels: int, description: str
+) -> StudentArchitecture:
+    """EfficientNet-Lite as the PP-LCNet that computes the same (students/efficientnet_backbone.py)."""
+
+    def configure(names: LabelNames, _stride: int) -> UperNetConfig:
+        backbone = PPLCNetConfig(
+            stem_channels=blocks[0][0][1],
+            block_configs=[[[*block, False] for block in stage] for stage in blocks],
+            hidden_act="relu6",
+            out_features=_stages(blocks),
+        )
+        return _upernet(names, backbone, channels)
+
+    return StudentArchitecture(description, (2,), configure)
+
+
 def _mask2former(
     embed_dim: int, depths: list[int], num_heads: list[int], sizes: dict[str, int], description: str
 ) -> StudentArchitecture:
@@ -159,9 +177,18 @@ def _labels(names: LabelNames) -> dict[str, Any]:
     return {"id2label": names, "label2id": {name: index for index, name in names.items()}}
 
 
-def _stages(depths: list[int]) -> list[str]:
+def _stages(depths: Sequence[Any]) -> list[str]:
     return [f"stage{index + 1}" for index in range(len(depths))]
 
+
+_EFFICIENTNET_LITE0 = [
+    [(3, 32, 96, 1)],
+    [(3, 96, 168, 2), (3, 168, 144, 1)],
+    [(5, 144, 280, 2), (5, 280, 240, 1)],
+    [(3, 240, 560, 2), (3, 560, 560, 1), (3, 560, 480, 1), (5, 480, 784, 1), (5, 784, 784, 1), (5, 784, 672, 1)],
+    [(5, 672, 1344, 2), (5, 1344, 1344, 1), (5, 1344, 1344, 1), (5, 1344, 1152, 1), (3, 1152, 320, 1)],
+]
+"""(kernel, channels in, channels out, stride) of every block by resolution; with a skip connection's channels beside."""
 
 _NARROW_MASK2FORMER = {
     "feature_size": 64,
@@ -194,6 +221,9 @@ STUDENTS: dict[str, StudentArchitecture] = {
     ),
     "upernet_resnet_101": _upernet_resnet(
         [256, 512, 1024, 2048], [3, 4, 23, 3], "bottleneck", 512, "UperNet on ResNet-101, quarter resolution"
+    ),
+    "upernet_efficientnet_lite0": _upernet_efficientnet(
+        _EFFICIENTNET_LITE0, 96, "UperNet on EfficientNet-Lite0, whose ImageNet weights a package ships"
     ),
     "segformer_nano": _segformer([16, 32, 64, 96], [1, 1, 1, 1], 64, "SegFormer of a third of a million weights"),
     "segformer_b0": _segformer([32, 64, 160, 256], [2, 2, 2, 2], 128, "SegFormer B0"),

@@ -30,6 +30,7 @@ Architecture = Literal[
     "upernet_resnet",
     "upernet_resnet_50",
     "upernet_resnet_101",
+    "upernet_efficientnet_lite0",
     "segformer_nano",
     "segformer_b0",
     "segformer_b1",
@@ -41,8 +42,8 @@ Architecture = Literal[
     "mask2former_swin_tiny",
 ]
 
-QUARTER_RESOLUTION = frozenset({"upernet_resnet", "upernet_resnet_50", "upernet_resnet_101"})
-"""Architectures whose first stage has stride 4 and no other."""
+FIXED_STRIDES = {"upernet_resnet": 4, "upernet_resnet_50": 4, "upernet_resnet_101": 4, "upernet_efficientnet_lite0": 2}
+"""Architectures whose first stage has this stride and no other."""
 
 INSTANCE_NETWORKS = frozenset({"mask2former_nano", "mask2former_swin_tiny"})
 """Architectures that answer masks with a class each, by hard labels; the others answer a class per pixel."""
@@ -151,8 +152,9 @@ class StudentSpec(SpecPart):
     def _check_stride(self) -> Self:
         if self.weights is not None and self.first_stride is not None:
             raise ValueError("weights bring the first stride they were trained with: leave out first_stride")
-        if self.architecture in QUARTER_RESOLUTION and self.first_stride not in (None, 4):
-            raise ValueError(f"the first stage of {self.architecture} has stride 4 and no other")
+        only = FIXED_STRIDES.get(self.architecture)
+        if only is not None and self.first_stride not in (None, only):
+            raise ValueError(f"the first stage of {self.architecture} has stride {only} and no other")
         return self
 
 

@@ -45,6 +45,7 @@ BACKBONES: dict[str, Backbone] = {
     "upernet_resnet": _backbone("resnet", hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2]),
     "upernet_resnet_50": _backbone("resnet", hidden_sizes=[256, 512, 1024, 2048], depths=[3, 4, 6, 3]),
     "upernet_resnet_101": _backbone("resnet", hidden_sizes=[256, 512, 1024, 2048], depths=[3, 4, 23, 3]),
+    "upernet_efficientnet_lite0": _backbone("pp_lcnet", stem_channels=32, hidden_act="relu6"),
     "segformer_nano": _backbone("segformer", hidden_sizes=[16, 32, 64, 96], depths=[1, 1, 1, 1]),
     "segformer_b0": _backbone("segformer", hidden_sizes=[32, 64, 160, 256], depths=[2, 2, 2, 2]),
     "segformer_b1": _backbone("segformer", hidden_sizes=[64, 128, 320, 512], depths=[2, 2, 2, 2]),

@@ -24,6 +24,8 @@ from cli.supervisor import running_service
 
 ENCODER = "efficientnet_lite0"
 """The network whose ImageNet weights come with a package."""
+IMAGENET_WEIGHTS = "efficientnet-lite0"
+"""The same weights as what a student starts from: their name in the service."""
 
 
 def benchmark(
@@ -51,8 +53,12 @@ def benchmark(
         raise CliError(f"{pack.folder} has no unlabelled.zip, whose images most rows learn from")
     record = Record(out)
     generators, encoder = _generators(pack, out / "generators")
-    wanted = chosen_rows(rows, sampled=images > 0, encoder=encoder is not None)
-    with running_service(out / "service", port=port, generators=generators, workers=workers) as supervisor:
+    weights = _weights(out / "weights")
+    wanted = chosen_rows(rows, sampled=images > 0, encoder=encoder is not None, weights=weights is not None)
+    service = running_service(
+        out / "service", port=port, generators=generators, weights=out / "weights", workers=workers
+    )
+    with service as supervisor:
         client = Client(supervisor.url)
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
         facts = _begin(client, record, pack, _counts(labels), generator_minutes)
@@ -68,6 +74,7 @@ def benchmark(
             pool=facts["pool"],
             generator=facts["generator"],
             encoder=encoder,
+            weights=weights,
             num_images=images,
             student_steps=student_steps,
             head_steps=head_steps,
@@ -151,13 +158,30 @@ def _generators(pack: Pack, folder: Path) -> tuple[Path, str | None]:
 def _encoder(folder: Path) -> str | None:
     """Make the directory of the frozen encoder, whose weights a package brings; None where it is not installed."""
     if not (folder / ENCODER / "generator.json").exists():
-        command = [sys.executable, "-m", "workers.make_encoder", str(folder / ENCODER), "--network", ENCODER]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        if answer.returncode != 0:
-            reason = answer.stderr.strip().rpartition("\n")[2]
-            notices.print(f"without the rows of a frozen encoder: {reason}", markup=False)
+        options = ["--network", ENCODER]
+        if not _made("workers.make_encoder", folder / ENCODER, *options, without="the rows of a frozen encoder"):
             return None
     return ENCODER
+
+
+def _weights(folder: Path) -> str | None:
+    """Make the folder of ImageNet weights that a package brings; its name, or None where it is not installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / IMAGENET_WEIGHTS
+    if (made / "preprocessor_config.json").exists() or _made(
+        "workers.make_weights", made, without="the rows from ImageNet weights"
+    ):
+        return IMAGENET_WEIGHTS
+    return None
+
+
+def _made(module: str, out_dir: Path, *options: str, without: str) -> bool:
+    """Whether an operator's command could make its directory; if not, the reason is printed."""
+    command = [sys.executable, "-m", module, str(out_dir), *options]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        notices.print(f"without {without}: {answer.stderr.strip().rpartition(chr(10))[2]}", markup=False)
+    return answer.returncode == 0
 
 
 def _plots(found: Sequence[Point], folder: Path) -> list[str]:

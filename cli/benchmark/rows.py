@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from cli.client import CliError, Json
 
+IMAGENET_STUDENT = "upernet_efficientnet_lite0"
+"""The student whose backbone has ImageNet weights in a package."""
 FEW, OUR_PATH = "few", "label-encoded"
 """The jobs by whose times the whole budget is reckoned: the few labels alone, and our path with all that it needs."""
 
@@ -39,6 +41,7 @@ ROWS: dict[str, Row] = {
     for row in (
         Row("few", "few labels only", FEW, every_count=True),
         Row("few_long", "few labels only, whole budget", "few-long", every_count=True),
+        Row("few_imagenet", "few labels only, from ImageNet weights", "few-imagenet", every_count=True),
         Row("self_training", "self-training without a generator", "self-training"),
         Row("ddpm_seg", "DDPM-seg: pixel MLPs on the test images", "ddpm-seg", "head"),
         Row("dataset_ddpm", "DatasetDDPM: hard labels on samples", "dataset-ddpm"),
@@ -48,6 +51,7 @@ ROWS: dict[str, Row] = {
         Row("ensemble", "ours: label, generator and encoder", "ensemble"),
         Row("encoder_head", "head on a frozen encoder", "encoder-head", "head"),
         Row("encoder", "distilled from a frozen encoder", "encoder"),
+        Row("label_encoded_imagenet", "ours: label, encoded pool, from ImageNet weights", "label-encoded-imagenet"),
     )
 }
 
@@ -98,13 +102,15 @@ class Materials:
     """A frozen encoder's name, where there is one."""
     num_images: int
     """Images to synthesize; 0: none, and no row that needs them."""
+    weights: str | None = None
+    """Name of the ImageNet weights that students may start from, where there are some."""
     student_steps: int | None = None
     """Optimiser steps of every student; None: the service's own."""
     head_steps: int | None = None
     """Optimiser steps of every head on features; None: the service's own."""
 
 
-def chosen_rows(names: str | None, *, sampled: bool, encoder: bool) -> list[Row]:
+def chosen_rows(names: str | None, *, sampled: bool, encoder: bool, weights: bool) -> list[Row]:
     """The rows of a comma-separated list (all when None) that can be measured. Raises `CliError` for an unknown one."""
     wanted = list(ROWS) if names is None else [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in ROWS]:
@@ -114,6 +120,8 @@ def chosen_rows(names: str | None, *, sampled: bool, encoder: bool) -> list[Row]
         left_out |= {key for key in ROWS if key.endswith(("synthesized", "both")) or key == "dataset_ddpm"}
     if not encoder:
         left_out |= {"encoder", "encoder_head", "ensemble", "ensemble_head"}
+    if not weights:
+        left_out |= {key for key in ROWS if key.endswith("imagenet")}
     return [ROWS[key] for key in ROWS if key in wanted and key not in left_out]
 
 
@@ -162,6 +170,7 @@ class _Jobs:
         jobs = {
             FEW: self._few_labels(FEW),
             "few-long": self._few_labels("few-long", whole_budget=True),
+            "few-imagenet": self._few_labels("few-imagenet", **self._imagenet()),
             "data-self": self._dataset("data-self", ["encoded"], kind="student"),
             "data-mlp": self._dataset("data-mlp", self._pools()[-1:], kind="pixel_mlp"),
             "data-ours": self._dataset("data-ours", self._pools(), kind="fusion"),
@@ -176,15 +185,17 @@ class _Jobs:
             "ensemble": self._student("ensemble", "data-ensemble"),
             "ensemble-head": self._head("ensemble-head", "data-ensemble"),
         }
+        name = f"{OUR_PATH}-imagenet"
+        jobs[name] = self._student(name, "data-ours", pools=["encoded"], mode="label", **self._imagenet())
         for mode in ("label", "feature", "mix"):
             for pool in ("encoded", "synthesized", "both"):
                 name = f"{mode}-{pool}"
                 jobs[name] = self._student(name, "data-ours", pools=None if pool == "both" else [pool], mode=mode)
         return jobs
 
-    def _few_labels(self, name: str, *, whole_budget: bool = False) -> Task:
+    def _few_labels(self, name: str, *, whole_budget: bool = False, **student: Any) -> Task:
         body: Json = {"kind": "train_student", "annotation_set_id": self.few, "evaluation_set_id": self.materials.test}
-        body["student"] = self._student_part()
+        body["student"] = self._student_part(**student)
         return self._task(name, body, whole_budget=whole_budget)
 
     def _dataset(
@@ -225,6 +236,9 @@ class _Jobs:
     def _student_part(self, **pinned: Any) -> Json:
         steps = {} if self.materials.student_steps is None else {"steps": self.materials.student_steps}
         return {**steps, **pinned}
+
+    def _imagenet(self) -> Json:
+        return {"architecture": IMAGENET_STUDENT, "weights": self.materials.weights}
 
     def _head(self, name: str, dataset: str) -> Task:
         return self._task(name, {"kind": "evaluate", "evaluation_set_id": self.materials.test}, dataset=dataset)

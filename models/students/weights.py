@@ -48,6 +48,7 @@ GEOMETRY = {
             "downsample_in_bottleneck",
         ]
     ),
+    "pp_lcnet": ["scale", "divisor", "stem_channels", "stem_stride", "block_configs", "hidden_act"],
     "textnet": (
         [
             "stem_kernel_size",

@@ -21,8 +21,8 @@ from service.generator_families import GENERATOR_FAMILIES
 from service.job_spec import TrainGeneratorSpec
 from service.settings import Settings
 from service.spec_parts import (
+    FIXED_STRIDES,
     INSTANCE_NETWORKS,
-    QUARTER_RESOLUTION,
     Architecture,
     HeadKind,
     HeadSpec,
@@ -68,8 +68,10 @@ def test_jobs_know_which_families_can_be_trained_and_how_many_images_that_needs(
 
 
 def test_every_stride_on_offer_can_be_built() -> None:
-    assert {name for name, student in STUDENTS.items() if student.strides == (4,)} == QUARTER_RESOLUTION
-    assert all(student.strides == (1, 2, 4) for name, student in STUDENTS.items() if name not in QUARTER_RESOLUTION)
+    assert {
+        name: student.strides[0] for name, student in STUDENTS.items() if len(student.strides) == 1
+    } == FIXED_STRIDES
+    assert all(student.strides == (1, 2, 4) for name, student in STUDENTS.items() if name not in FIXED_STRIDES)
 
 
 def test_a_job_knows_which_weights_an_architecture_takes_as_models_do(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_a_job_knows_which_weights_an_architecture_takes_as_models_do(tmp_path: 
 
 def _fits(wanted: str, folder: Path) -> bool:
     try:
-        return fitting_stride(STUDENTS[wanted], folder) == 4
+        return fitting_stride(STUDENTS[wanted], folder) == STUDENTS[wanted].strides[-1]
     except UnfitWeights:
         return False
 

@@ -216,3 +216,9 @@ def test_spread() -> None:
     assert spread([0.5]) == "0.500"
     assert spread([0.5, 0.6]) == "0.550 ±0.071"
     assert spread([None]) == "-"
+
+
+def test_the_operators_folders_reach_every_process(tmp_path: Path) -> None:
+    environment = service_environment(tmp_path, tmp_path / "generators", weights=tmp_path / "weights")
+    assert environment["LABEL_FACTORY_BUNDLED_GENERATORS_DIR"] == str(tmp_path / "generators")
+    assert environment["LABEL_FACTORY_WEIGHTS_DIR"] == str(tmp_path / "weights")

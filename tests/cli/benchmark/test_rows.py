@@ -12,6 +12,7 @@ MATERIALS = Materials(
     pool="pool_1",
     generator="gen",
     encoder="enc",
+    weights="imagenet",
     num_images=100,
 )
 GRID = cells([5, 10, 40], 40, 2)
@@ -41,9 +42,9 @@ def test_every_body_is_a_job_that_the_service_takes(task: Task) -> None:
         assert body["student"]["steps"] == 1_000
 
 
-def test_all_rows_stand_at_the_two_smallest_numbers_only_the_baselines_at_the_others() -> None:
+def test_all_rows_stand_at_the_two_smallest_numbers_only_the_few_labels_at_the_others() -> None:
     at_40 = {task.key for task in everything() if task.key.startswith("n40-")}
-    assert at_40 == {f"n40-s{seed}-{name}" for seed in (0, 1) for name in ("few", "few-long")}
+    assert at_40 == {f"n40-s{seed}-{name}" for seed in (0, 1) for name in ("few", "few-long", "few-imagenet")}
     assert [cell for cell, _ in GRID][:2] == [Cell(5, 0), Cell(5, 1)]
 
 
@@ -53,10 +54,19 @@ def test_the_whole_budget_brings_the_path_that_it_is_measured_by() -> None:
     assert sum(OUR_PATH in task.key for task in found) == 1
 
 
+def test_the_rows_from_imagenet_weights_are_one_student_with_the_same_start() -> None:
+    bodies = {task.key.partition("s0-")[2]: task.body for task in everything() if task.key.startswith("n5-s0")}
+    start = {"architecture": "upernet_efficientnet_lite0", "weights": "imagenet"}
+    assert bodies["few-imagenet"]["student"] == start
+    assert bodies["label-encoded-imagenet"]["student"] == {"mode": "label", **start}
+    assert bodies["label-encoded-imagenet"]["pools"] == ["encoded"]
+    assert not any("imagenet" in row.key for row in chosen_rows(None, sampled=True, encoder=True, weights=False))
+
+
 def test_without_samples_or_encoder_their_rows_are_left_out_and_an_unknown_row_is_named() -> None:
-    keys = {row.key for row in chosen_rows(None, sampled=False, encoder=False)}
+    keys = {row.key for row in chosen_rows(None, sampled=False, encoder=False, weights=False)}
     assert keys == {
         "few", "few_long", "self_training", "ddpm_seg", "head", "label_encoded", "feature_encoded", "mix_encoded"
     }  # fmt: skip
     with pytest.raises(CliError, match="there is no row nonsense"):
-        chosen_rows("few,nonsense", sampled=True, encoder=True)
+        chosen_rows("few,nonsense", sampled=True, encoder=True, weights=True)

@@ -15,7 +15,7 @@ from models.students.build import (
 from models.students.predict import StudentPredictor
 from tests.models.tiny import STUFF
 
-SMALL = ["upernet_textnet", "upernet_convnext", "segformer_nano", "segformer_b0"]
+SMALL = ["upernet_textnet", "upernet_convnext", "upernet_efficientnet_lite0", "segformer_nano", "segformer_b0"]
 
 MILLIONS = {
     "upernet_convnext_tiny": 59.2,
@@ -73,7 +73,15 @@ def test_the_first_stride_is_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    "architecture", ["upernet_textnet", "upernet_convnext", "upernet_swin_tiny", "upernet_resnet", "segformer_nano"]
+    "architecture",
+    [
+        "upernet_textnet",
+        "upernet_convnext",
+        "upernet_swin_tiny",
+        "upernet_resnet",
+        "upernet_efficientnet_lite0",
+        "segformer_nano",
+    ],
 )
 def test_every_family_has_the_strides_it_says(architecture: str) -> None:
     for stride in STUDENTS[architecture].strides:
