@@ -30,7 +30,6 @@ CPU_KINDS = frozenset({"seal_dataset", "export_dataset"})
 PRIORITIES: dict[str, int] = {
     "evaluate": 40,
     "distil": 30,
-    "train_baseline": 30,
     "seal_dataset": 20,
     "export_dataset": 20,
 }
@@ -128,7 +127,7 @@ def _label_stages(spec: LabelSpec) -> dict[StepKind, tuple[StepKind, ...]]:
     if spec.evaluation_set_id is None:
         plan["evaluate"] = ("distil",)
     else:
-        plan["train_baseline"] = ("seal_dataset",)
+        plan["train_baseline"] = ()  # it needs the few labels alone: a second worker does it meanwhile
         plan["evaluate"] = ("distil", "train_baseline")
     return plan
 

@@ -118,7 +118,7 @@ def _most_urgent(queues: Sequence[str], max_attempts: int) -> Select[str]:
         select(Step.id)
         .join(Job, Job.id == Step.job_id)
         .where(or_(waiting, lost), Step.queue.in_(list(queues)), Job.state.in_(ACTIVE))
-        .order_by(Step.priority.desc(), Step.created_at, Step.index)
+        .order_by(Step.priority.desc(), Step.created_at, Step.kind, Step.index)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True, of=Step)
     )
