@@ -5,7 +5,7 @@ Axes: B batch, C channel (N classes, then contours of things), H, W, K members.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,9 +93,10 @@ class LabellerPredictor:
 
     @torch.inference_mode()
     def predict(self, images_BHWC: np.ndarray) -> Prediction:
-        """uint8 RGB images -> mean channel probabilities and instances."""
-        members_KBCHW = self.labeller.members(images_BHWC, seeds=range(len(images_BHWC)))
-        return as_prediction(members_KBCHW.mean(dim=0).cpu().numpy(), self.labeller.classes)
+        """uint8 RGB images -> mean channel probabilities, instances, and how far the members disagree."""
+        members_KBCHW = self.labeller.members(images_BHWC, seeds=range(len(images_BHWC))).cpu().numpy()
+        prediction = as_prediction(members_KBCHW.mean(axis=0), self.labeller.classes)
+        return replace(prediction, divergence_BHW=js_divergence(members_KBCHW))
 
 
 def _batch(images_BHWC: np.ndarray, members_KBCHW: Tensor, classes: Sequence[ClassSpec]) -> LabelledBatch:

@@ -96,6 +96,8 @@ class LabelSpec(SpecPart):
             raise ValueError('the head student draws no images: pools must be ["encoded"]')
         if self.head.tap_timestep is not None:
             raise ValueError("the head student reads no features: leave head.tap_timestep out")
+        if self.head.tap_blocks is not None:
+            raise ValueError("the head student reads no features: leave head.tap_blocks out")
         if self.student.mode != "label":
             raise ValueError(f"the mode {self.student.mode} distils a generator's features: student.mode must be label")
         if self.student.architecture in INSTANCE_NETWORKS:

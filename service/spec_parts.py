@@ -16,6 +16,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 BatchSize = Annotated[int, Field(ge=1, le=4_096)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
+TapName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 PoolKind = Literal["synthesized", "encoded"]
 HeadKind = Literal["fusion", "pixel_mlp", "student"]
 Architecture = Literal[
@@ -73,6 +74,9 @@ class HeadSpec(SpecPart):
     tap_timestep: Annotated[int, Field(ge=0, le=1_000)] | None = None
     """Diffusion time at which features are read; empty: several together, or the best by cross-validation.
     Not with kind student."""
+    tap_blocks: Annotated[list[TapName], Field(min_length=1, max_length=256)] | None = None
+    """Names of the generator's or encoder's taps that are read (a report's `taps` has them); of a source with none of
+    them, and empty, all. Not with kind student."""
     learning_rate: LearningRate | None = None
     """Step size of the optimiser."""
     batch_size: BatchSize | None = None

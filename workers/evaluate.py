@@ -1,7 +1,7 @@
 """Step `evaluate`: student, head and few-label baseline, as far as the job has them, on held-out real labels; its report."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from workers.artifacts import AnnotatedSet, load_annotated_set, load_labeller, u
 from workers.assessment import Assessment, assessment
 from workers.context import Outcome, StepContext
 from workers.device import halving, inference_batch
+from workers.label_origin import label_origin
 from workers.sample_sheets import comparison_sheet
 from workers.student_files import fetch_student, store_student
 from workers.verdict import reached, verdict
@@ -48,6 +49,8 @@ class Measured:
     """`{index, miou}` of the images that the first row's network labels worst and best, worst first."""
     sheet: dict[str, Any] | None = None
     """`{key, images}`: a stored picture and the indices of the images on it, from left to right."""
+    filter_curve: dict[str, Any] | None = None
+    """What dropping images or pixels that the head is uncertain of is worth (`models.metrics.risk_coverage`)."""
 
 
 def run(context: StepContext) -> Outcome:
@@ -85,7 +88,10 @@ def _measured(context: StepContext, wanted: Assessment, evaluation_set_id: str) 
         for item, result in zip(items, results, strict=True)
     ]
     images = [{"index": image.index, "miou": image.miou} for image in results[0].images]
-    return Measured(rows, images, _extremes(context, items[0], results[0], held_out))
+    # Only a head has members that disagree: the others have no curve.
+    curves = [result.risk.curve() for result in results if result.risk is not None]
+    filter_curve = asdict(curves[0]) if curves and curves[0] is not None else None
+    return Measured(rows, images, _extremes(context, items[0], results[0], held_out), filter_curve)
 
 
 def _measurable(context: StepContext, wanted: Assessment, held_out: AnnotatedSet) -> list[Measurable]:
@@ -172,9 +178,20 @@ def report(context: StepContext, wanted: Assessment, measured: Measured) -> dict
         "sheet": measured.sheet,
         "cross_validation": head.get("cross_validation", []),
         "estimate": head.get("estimate"),
+        "taps": head.get("taps", []),
+        "filter_curve": _filter_curve(context, measured, head),
         "steps": cost,
         "device": str(context.device),
     }
+
+
+def _filter_curve(context: StepContext, measured: Measured, head: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The curve on held-out images, else that of the head's estimate, beside the shares that the job itself dropped."""
+    curve = measured.filter_curve or (head.get("estimate") or {}).get("filter_curve")
+    if curve is None:
+        return None
+    dropped = label_origin(context).spec.filter.model_dump()
+    return {**curve, "estimated": measured.filter_curve is None, "dropped": dropped}
 
 
 def _with_report(context: StepContext, student: Student, rows: list[dict[str, Any]]) -> Callable[[Work], None]:

@@ -1,19 +1,22 @@
 """Step `fit_head`: the few annotated images -> what labels all others, by the kind that the job names."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from models.contracts import Progress
+from models.contracts import FeatureSource, Progress
 from models.heads.ensemble import fit_labeller
 from models.heads.estimate import estimate
 from models.heads.kinds import HEAD_KINDS
+from models.heads.tap_blocks import UnknownTapBlocks, own_blocks
+from models.heads.tap_probe import TIMESTEPS, probe_taps
 from models.labelling import FittedHead
 from service.job_spec import LabelSpec
-from workers.artifacts import AnnotatedSet, load_annotated_set, load_sources, pack
+from workers.artifacts import AnnotatedSet, find_sources, load_annotated_set, load_sources, pack
 from workers.context import Outcome, StepContext
 from workers.device import halving
+from workers.problems import StepError
 from workers.starting_weights import starting_weights
 
 
@@ -33,6 +36,7 @@ def run(context: StepContext) -> Outcome:
 def _fit(context: StepContext, few: AnnotatedSet, config: Any) -> FittedHead:
     spec = context.label_spec
     kind, sources = HEAD_KINDS[spec.head.kind], load_sources(context)
+    _check_blocks(sources, spec.head.tap_blocks)
     fitted = fit_labeller(
         kind,
         sources,
@@ -44,6 +48,7 @@ def _fit(context: StepContext, few: AnnotatedSet, config: Any) -> FittedHead:
         stop=context.stop,
         checkpoint_path=context.checkpoint.folder / "head.safetensors",
     )
+    fitted.card["taps"] = _taps(context, sources, few, fitted.card)
     if spec.evaluation_set_id is None and not fitted.card["cross_validation"]:
         fitted.card["estimate"] = estimate(
             kind,
@@ -56,6 +61,30 @@ def _fit(context: StepContext, few: AnnotatedSet, config: Any) -> FittedHead:
             stop=context.stop,
         )
     return fitted
+
+
+def _check_blocks(sources: Sequence[FeatureSource], wanted: Sequence[str] | None) -> None:
+    """Only the networks themselves know the names of their taps. Raises StepError."""
+    try:
+        own_blocks(sources, wanted)
+    except UnknownTapBlocks as error:
+        hint = "Submit the job again with head.tap_blocks of those names, or without it to read them all."
+        raise StepError("unknown-tap-blocks", str(error), hint) from error
+
+
+def _taps(
+    context: StepContext, sources: Sequence[FeatureSource], few: AnnotatedSet, card: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What every tap of every source knows alone, and which of them the source's head reads."""
+    tables = []
+    for row, source, own in zip(find_sources(context), sources, [card, *card.get("beside", [])], strict=True):
+        read = {"timesteps": own["tap_timesteps"], "blocks": own["tap_blocks"]}
+        timesteps = [*TIMESTEPS, *read["timesteps"]]
+        seed = context.label_spec.seed
+        table = probe_taps(source, few.examples, few.classes, timesteps, seed=seed, stop=context.stop)
+        if table is not None:
+            tables.append({"source": row.name, **table, "read": read})
+    return tables
 
 
 def _after(steps: int, progress: Progress) -> Progress:
@@ -72,6 +101,8 @@ def head_config(spec: LabelSpec) -> Any:
     pinned = spec.head.model_dump(exclude={"kind"}, exclude_none=True)
     if spec.head.kind == "student":
         pinned |= spec.student.model_dump(include={"architecture", "first_stride"})
+    if "tap_blocks" in pinned:
+        pinned["tap_blocks"] = tuple(pinned["tap_blocks"])
     return HEAD_KINDS[spec.head.kind].config(**pinned, seed=spec.seed)
 
 

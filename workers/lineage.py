@@ -11,6 +11,8 @@ from workers.artifacts import find_sources, head_output
 from workers.context import StepContext
 from workers.label_origin import label_origin
 
+REPORTED = frozenset({"curves", "taps"})
+"""What of a head's card stands in the report, not on every card."""
 PACKAGES = ("label-factory", "torch", "diffusers", "transformers", "numpy")
 
 
@@ -52,7 +54,7 @@ def _dataset(context: StepContext, spec: DistillSpec) -> dict[str, Any]:
 
 
 def _labelled_by(context: StepContext) -> dict[str, Any]:
-    head = {name: value for name, value in head_output(context)["card"].items() if name != "curves"}
+    head = {name: value for name, value in head_output(context)["card"].items() if name not in REPORTED}
     names = ("generator", "encoder")
     known = {name: known_generator(row) for name, row in zip(names, find_sources(context), strict=False)}
     return {"generator": None, **known, "head": head}

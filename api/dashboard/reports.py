@@ -5,9 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from api.dashboard import report_view
+from api.dashboard import filter_curve, report_view
 from api.dashboard.page import PageRoute, page, query
 from api.dashboard.step_bars import step_bars
+from api.dashboard.tap_map import tap_maps
 from api.dependencies import IdPath, ReadDep
 from api.pagination import PagingDep, encode_cursor
 from service import jobs, reports, steps
@@ -67,5 +68,7 @@ def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLRespo
         confusions=report_view.confusions(rows),
         folds=report_view.folds(report.content),
         extremes=report_view.extremes(report.content),
+        curve=filter_curve.picture(report.content),
+        tap_maps=tap_maps(report.content),
         costs=step_bars(steps.list_of_job(work, job.id), list(stages(parse(job.spec)))),
     )

@@ -36,7 +36,12 @@ class ReportAnswer(Answer):
     job_id: str
     student_id: str | None
     content: dict[str, Any] = Field(
-        description="Student, head and few-label baseline, class by class, with costs; `images` are the worst and best held-out ones"
+        description=(
+            "Student, head and few-label baseline, class by class, with costs; `images` are the worst and best held-out "
+            "ones; `taps` is what each of the generator's blocks knows at each timestep (mIoU of a linear read-out, "
+            "cross-validated on the few labels) and which of them the head reads; `filter_curve` is the head's mIoU on "
+            "what is kept over the share of the most uncertain images, or of every image's pixels, dropped"
+        )
     )
     created_at: datetime
 

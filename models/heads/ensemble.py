@@ -6,6 +6,7 @@ the mean of their heads is better than either (docs/decisions/0033). Axes: B bat
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from models.contracts import ClassSpec, FeatureSource, Progress, Stop
 from models.examples import Example
 from models.heads.fusion import CONFIG
 from models.heads.kinds import HEAD_KINDS, HeadKind
+from models.heads.tap_blocks import own_blocks
 from models.labelling import FittedHead, Labeller
 
 
@@ -72,15 +74,18 @@ def fit_labeller(
 ) -> FittedHead:
     """Fit a labeller of this kind on every source, one after the other (without any: one that needs none).
 
-    Of several the card is the first one's with the steps and seconds of all, and under `beside` the cards of the others.
+    Each reads those of `config.tap_blocks` that it has. Of several the card is the first one's with the steps and seconds of all, and under `beside` the cards of the others.
     With a checkpoint path the fit goes on with the source, and the step, at which it was stopped.
     """
     fits: list[FittedHead] = []
-    for index, source in enumerate(sources or [None]):
+    configs = [config]
+    if sources:
+        configs = [replace(config, tap_blocks=blocks) for blocks in own_blocks(sources, config.tap_blocks)]
+    for index, (source, own) in enumerate(zip(sources or [None], configs, strict=True)):
         path = checkpoint_path if index == 0 or checkpoint_path is None else _of_part(checkpoint_path, index)
         report = None if progress is None else _part(progress, index, max(1, len(sources)))
         fits.append(
-            kind.fit(source, examples, classes, config, device=device, progress=report, stop=stop, checkpoint_path=path)
+            kind.fit(source, examples, classes, own, device=device, progress=report, stop=stop, checkpoint_path=path)
         )
     if len(fits) == 1:
         return fits[0]

@@ -1,7 +1,7 @@
 """How good a labeller probably is, where nothing was held out: two quick fits, each measured on what it did not see."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from models.heads.cross_validation import folds
 from models.heads.ensemble import fit_labeller
 from models.heads.kinds import HeadKind
 from models.labelling import LabellerPredictor
-from models.metrics.evaluation import evaluate
+from models.metrics.evaluation import EvaluationResult, evaluate
+from models.metrics.risk_coverage import RiskCoverage
 
 NUM_FOLDS = 2
 STEPS_SHARE = 0.18
@@ -30,21 +31,39 @@ def estimate(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any] | None:
-    """`{miou, folds, num_folds, steps_share}`, JSON-ready; None where it cannot be said (one example, no labelled pixel).
+    """`{miou, folds, num_folds, steps_share, filter_curve}`, JSON-ready; None where it cannot be said (one example, no
+    labelled pixel).
 
     It errs on the low side: each fit sees half of the labels for a fifth of the steps. `config` is the kind's own.
     """
     quick = replace(config, steps=max(1, round(config.steps * STEPS_SHARE)))
     parts = folds(examples, NUM_FOLDS)
-    scores = []
+    results = []
     for index, (fitted_on, held_out) in enumerate(parts):
         part = None if progress is None else _part(progress, index, len(parts))
         fitted = fit_labeller(kind, sources, fitted_on, classes, quick, device=device, progress=part, stop=stop)
-        scores.append(evaluate(LabellerPredictor(fitted.labeller), held_out, classes, stop=stop).miou)
+        results.append(evaluate(LabellerPredictor(fitted.labeller), held_out, classes, stop=stop))
+    scores = [result.miou for result in results]
     known = [score for score in scores if score is not None]
     if not known:
         return None
-    return {"miou": sum(known) / len(known), "folds": scores, "num_folds": NUM_FOLDS, "steps_share": STEPS_SHARE}
+    return {
+        "miou": sum(known) / len(known),
+        "folds": scores,
+        "num_folds": NUM_FOLDS,
+        "steps_share": STEPS_SHARE,
+        "filter_curve": _filter_curve(results, len(classes)),
+    }
+
+
+def _filter_curve(results: Sequence[EvaluationResult], num_classes: int) -> dict[str, Any] | None:
+    """What dropping the uncertain is worth, over the images of all folds."""
+    together = RiskCoverage(num_classes)
+    for result in results:
+        if result.risk is not None:
+            together.merge(result.risk)
+    curve = together.curve()
+    return None if curve is None else asdict(curve)
 
 
 def _part(progress: Progress, index: int, count: int) -> Progress:

@@ -19,6 +19,7 @@ from models.examples import Example
 from models.heads.cross_validation import Candidate, choose, folds
 from models.heads.fusion import FusionConfig, FusionHead
 from models.heads.fusion_labeller import FusionLabeller
+from models.heads.tap_blocks import chosen_blocks
 from models.labelling import FittedHead, LabellerPredictor
 from models.metrics.evaluation import evaluate
 from models.students.batches import ExampleBatches
@@ -41,6 +42,8 @@ class FusionTrainConfig:
     """Timestep of the features; None = all of `timesteps`, or the best of them by cross-validation."""
     timesteps: tuple[int, ...] = (50, 120, 250)
     """Timesteps that every batch is spread over, and the candidates of cross-validation."""
+    tap_blocks: tuple[str, ...] | None = None
+    """Taps of the generator that the head reads; None = all of them."""
     validate_from: int = 12
     """Annotated images from which cross-validation decides; with fewer its scatter is larger than what it would decide."""
     validation_steps: int = 60
@@ -91,6 +94,7 @@ def fit_fusion(
     card = {
         "kind": FusionLabeller.kind,
         "tap_timesteps": list(best.tap_timesteps),
+        "tap_blocks": list(head.config.tap_channels),
         "members": config.members,
         "num_examples": len(examples),
         "num_parameters": sum(parameter.numel() for parameter in head.parameters()),
@@ -211,12 +215,13 @@ class _FusionWork:
 
     def _new_head(self, candidate: Candidate, batches: ViewBatches) -> FusionHead:
         config = self.config
+        tap_channels = chosen_blocks(self.generator, config.tap_blocks)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             head = FusionHead(
                 FusionConfig(
-                    tap_channels=dict(self.generator.tap_channels),
-                    tap_strides=dict(self.generator.tap_strides),
+                    tap_channels=tap_channels,
+                    tap_strides={name: self.generator.tap_strides[name] for name in tap_channels},
                     classes=tuple(self.classes),
                     width=config.width,
                     members=config.members,

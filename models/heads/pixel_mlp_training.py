@@ -23,6 +23,7 @@ from models.distillation import soft_cross_entropy
 from models.examples import Example, to_float_images
 from models.heads.pixel_mlp import PixelMLPConfig, PixelMLPs, encode_at_all
 from models.heads.pixel_mlp_labeller import PixelMLPLabeller
+from models.heads.tap_blocks import chosen_blocks
 from models.labelling import FittedHead
 from models.students.batches import one_hot_targets
 from models.training import FitConfig, fit
@@ -43,6 +44,8 @@ class PixelMLPTrainConfig:
     """The only timestep of the features; None = all of `timesteps`."""
     timesteps: tuple[int, ...] = (50, 150, 250)
     """Timesteps whose features are concatenated."""
+    tap_blocks: tuple[str, ...] | None = None
+    """Taps of the generator that are read; None = all of them."""
     copies: int = 8
     """Copies of every image: each mirrored otherwise where that means the same, and with its own noise."""
     batch_size: int = 8
@@ -90,7 +93,7 @@ def fit_pixel_mlps(
     timesteps = config.timesteps if config.tap_timestep is None else (config.tap_timestep,)
     last = generator.num_train_timesteps - 1
     architecture = PixelMLPConfig(
-        tap_channels=dict(generator.tap_channels),
+        tap_channels=chosen_blocks(generator, config.tap_blocks),
         classes=tuple(classes),
         members=config.members,
         tap_timesteps=tuple(dict.fromkeys(min(timestep, last) for timestep in timesteps)),
@@ -109,6 +112,7 @@ def fit_pixel_mlps(
     card = {
         "kind": PixelMLPLabeller.kind,
         "tap_timesteps": list(architecture.tap_timesteps),
+        "tap_blocks": list(architecture.tap_channels),
         "members": config.members,
         "num_examples": len(examples),
         "num_parameters": sum(parameter.numel() for parameter in networks.parameters()),

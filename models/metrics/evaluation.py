@@ -18,6 +18,7 @@ from models.metrics.average_precision import AveragePrecision
 from models.metrics.boundary import BoundaryIoU
 from models.metrics.calibration import CalibrationError
 from models.metrics.extremes import Extremes, ImageScore
+from models.metrics.risk_coverage import RiskCoverage
 from models.metrics.segmentation import ConfusionMatrix
 
 
@@ -29,6 +30,8 @@ class Prediction:
     """float32, summing to one over the channels: N classes, then one contour per thing class."""
     instances_BHW: np.ndarray | None
     """uint16 instance ids, 0 = none; None when no class is a thing."""
+    divergence_BHW: np.ndarray | None = None
+    """Jensen-Shannon divergence of the members per pixel, nats; None where there are no members to disagree."""
 
     def labels_BHW(self, classes: Sequence[ClassSpec]) -> np.ndarray:  # noqa: N802
         """uint8 class indices: the most probable channel, a contour counted to its class."""
@@ -60,11 +63,13 @@ class EvaluationResult:
     """Pixel counts, rows true class, columns predicted class, in class order."""
     images: Sequence[ImageScore] = ()
     """The worst and the best images, worst first."""
+    risk: RiskCoverage | None = None
+    """What dropping the uncertain would be worth; None where the predictor does not say how uncertain it is."""
 
     def to_dict(self) -> dict[str, Any]:
         """The scores over all images, JSON-ready."""
-        scores = asdict(replace(self, images=()))
-        del scores["images"]
+        scores = asdict(replace(self, images=(), risk=None))
+        del scores["images"], scores["risk"]
         return scores
 
 
@@ -80,6 +85,7 @@ def evaluate(
     """Predict every example and compare it with its labels."""
     confusion, boundary, calibration = ConfusionMatrix(len(classes)), BoundaryIoU(len(classes)), CalibrationError()
     extremes = Extremes(len(classes))
+    risk: RiskCoverage | None = None
     precision = AveragePrecision() if any(spec.thing for spec in classes) else None
     for start in range(0, len(examples), batch_size):
         if stop is not None and stop():
@@ -92,6 +98,9 @@ def evaluate(
         boundary.update(predicted_BHW, labels_BHW)
         extremes.update(predicted_BHW, labels_BHW, first=start)
         calibration.update(torch.from_numpy(fold_probabilities(prediction.probabilities_BCHW, classes)), labels_BHW)
+        if prediction.divergence_BHW is not None:
+            risk = risk or RiskCoverage(len(classes))
+            risk.update(predicted_BHW.numpy(), labels_BHW.numpy(), prediction.divergence_BHW)
         if precision is not None:
             _count_instances(precision, prediction, batch, classes)
         if progress is not None:
@@ -110,6 +119,7 @@ def evaluate(
         ap50=_known(ap50),
         confusion_matrix=confusion.counts_NN.tolist(),
         images=extremes.worst_first(),
+        risk=risk,
     )
 
 

@@ -50,7 +50,7 @@ def test_jobs_are_checked_against_what_the_families_of_generators_can_do() -> No
 def test_every_number_a_user_may_pin_is_one_that_models_know() -> None:
     assert set(get_args(HeadKind)) == set(HEAD_KINDS)
     for kind, head in HEAD_KINDS.items():
-        refused = {"tap_timestep"} if kind == "student" else set()
+        refused = {"tap_timestep", "tap_blocks"} if kind == "student" else set()
         assert set(HeadSpec.model_fields) - {"kind"} - refused <= names(head.config)
         assert {"members", "steps", "batch_size", "learning_rate", "seed"} <= names(head.config)
     assert set(StudentSpec.model_fields) - {"architecture", "first_stride", "weights", "mode"} <= names(

@@ -19,7 +19,10 @@ EVALUATE: dict[str, Any] = {"kind": "evaluate", "evaluation_set_id": "ann_1", "s
 
 FEATURE: dict[str, Any] = {**LABEL, "student": {"mode": "feature", "finetune_steps": 5}}
 HARD: dict[str, Any] = {**LABEL, "student": {"labels": "hard", "example_share": 0.0}}
-PIXELS: dict[str, Any] = {**LABEL, "head": {"kind": "pixel_mlp", "members": 10, "tap_timestep": 50}}
+PIXELS: dict[str, Any] = {
+    **LABEL,
+    "head": {"kind": "pixel_mlp", "members": 10, "tap_timestep": 50, "tap_blocks": ["up1.2"]},
+}
 STUDENTS: dict[str, Any] = {
     "kind": "label",
     "annotation_set_id": "ann_1",
@@ -93,6 +96,10 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
         {**STUDENTS, "pools": ["synthesized"]},
         {**STUDENTS, "pools": ["encoded", "synthesized"]},
         {**STUDENTS, "head": {"kind": "student", "tap_timestep": 50}},
+        {**STUDENTS, "head": {"kind": "student", "tap_blocks": ["up1.2"]}},
+        {**LABEL, "head": {"tap_blocks": []}},
+        {**LABEL, "head": {"tap_blocks": ["up1.2\n"]}},
+        {**LABEL, "head": {"tap_blocks": "up1.2"}},
         {**STUDENTS, "student": {"mode": "mix"}},
         {**STUDENTS, "student": {"mode": "feature"}},
         {**LABEL, "head": {"members": 10**9}},

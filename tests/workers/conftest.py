@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from models.heads.fusion_training import FusionTrainConfig
+from service.job_spec import LabelSpec
 from tests import tiny
 from workers import fit_head
 
@@ -25,9 +28,15 @@ def _one_core() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _quick_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps instead of hundreds."""
-    config = FusionTrainConfig(steps=2, tap_timestep=50, members=2, width=16)
     real = fit_head.head_config
-    monkeypatch.setattr(fit_head, "head_config", lambda spec: config if spec.head.kind == "fusion" else real(spec))
+
+    def quick(spec: LabelSpec) -> Any:
+        config = real(spec)
+        if not isinstance(config, FusionTrainConfig):
+            return config
+        return replace(config, steps=2, tap_timestep=50, members=2, width=16)
+
+    monkeypatch.setattr(fit_head, "head_config", quick)
 
 
 @pytest.fixture(scope="session")

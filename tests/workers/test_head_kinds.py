@@ -69,6 +69,8 @@ def test_a_job_of_another_kind_ends_like_any_other(factory: Factory, generators:
     assert "estimate" not in card  # there are held-out images: nothing is fitted twice
     assert [row["name"] for row in report["rows"]] == ["student", "head", "baseline"]
     assert report["rows"][1]["title"] != "Head on the generator"
+    assert report["filter_curve"]["images"][0] == pytest.approx(report["rows"][1]["miou"])
+    assert bool(report["taps"]) == (kind != "student")
     assert len(samples) == 5
     assert samples[0].soft is not None
     assert soft_labels.decode(samples[0].soft).shape == (2, tiny.SIZE, tiny.SIZE)

@@ -89,6 +89,9 @@ def test_without_held_out_images_the_report_says_what_is_known(factory: Factory,
     assert (report.content["images"], report.content["sheet"]) == ([], None)
     assert "An estimate on the few labels alone" in report.content["verdict"]
     assert 0 <= report.content["estimate"]["miou"] <= 1
+    curve = report.content["filter_curve"]
+    assert (curve["estimated"], curve["num_images"]) == (True, 3)
+    assert curve["dropped"] == {"drop_share": 0.1, "ignore_pixel_share": 0.0}
     assert {cost["kind"] for cost in report.content["steps"]} >= {"fit_head", "label_shard", "distil"}
     names = {file["name"] for file in student.files}
     assert names >= {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "model.onnx"}
@@ -183,6 +186,39 @@ def test_a_student_of_the_few_labels_alone_says_so(factory: Factory) -> None:
     assert [cost["kind"] for cost in content["steps"]] == ["train_student"]
     assert content["device"] == "cpu"
     assert_worst_and_best(factory, content)
+
+
+def test_a_head_reads_the_blocks_that_are_pinned_and_the_report_shows_what_all_know(
+    factory: Factory, generators: Path
+) -> None:
+    with factory.work() as work:
+        held_out = tiny.make_annotation_set(work, first=50, count=4)
+    head = {**tiny.HEAD, "tap_blocks": ["up1.0"]}
+    label = label_job(
+        factory, generators, head=head, stop_after="dataset", filter={"drop_share": 0.2}, evaluation_set_id=held_out.id
+    )
+    run_steps(factory, *LABELLED)
+    dataset_id = factories.job_now(factory, label.id).result["dataset_id"]
+    job = submit(factory, kind="evaluate", dataset_id=dataset_id, evaluation_set_id=held_out.id)
+    run_steps(factory, "evaluate")
+    with factory.read() as work:
+        content = reports.get(work, factories.job_now(factory, job.id).result["report_id"]).content
+    (taps,), curve = content["taps"], content["filter_curve"]
+    assert [block["name"] for block in taps["blocks"]] == ["up0.1", "up1.0"]
+    assert taps["read"] == {"timesteps": [50], "blocks": ["up1.0"]}
+    assert len(taps["miou"]) == len(taps["timesteps"]) > 1
+    assert (curve["estimated"], curve["num_images"], curve["dropped"]["drop_share"]) == (False, 4, 0.2)
+    assert curve["images"][0] == pytest.approx(content["rows"][0]["miou"])
+
+
+def test_blocks_that_the_generator_does_not_have_are_a_clear_failure(factory: Factory, generators: Path) -> None:
+    job = label_job(factory, generators, head={**tiny.HEAD, "tap_blocks": ["up9.9"]})
+    run_steps(factory, "fit_head")
+    error = step_of(factory, job.id, "fit_head").error
+    assert error is not None
+    assert error["type"] == "unknown-tap-blocks"
+    assert "up9.9; there are up0.1, up1.0" in error["detail"]
+    assert factories.job_now(factory, job.id).state == "failed"
 
 
 def assert_worst_and_best(factory: Factory, content: dict[str, Any]) -> None:

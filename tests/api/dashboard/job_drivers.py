@@ -17,6 +17,34 @@ from service.unit_of_work import Work
 from tests.api.dashboard.scenery import HOSTILE, Scene, count_pixels, sheet, write_shard
 
 LONG = 86_400.0
+TAPS: dict[str, Any] = {
+    "source": HOSTILE,
+    "timesteps": [10, 50, 120, 250, 400, 600],
+    "blocks": [
+        {"name": "up0.2", "stride": 8, "channels": 128},
+        {"name": HOSTILE, "stride": 4, "channels": 80},
+        {"name": "up2.0", "stride": 2, "channels": 48},
+    ],
+    "miou": [
+        [0.274, 0.325, 0.259],
+        [0.278, 0.322, 0.268],
+        [0.280, 0.325, 0.268],
+        [0.281, 0.349, 0.257],
+        [0.256, 0.366, 0.260],
+        [0.242, 0.327, None],
+    ],
+    "num_folds": 5,
+    "num_images": 5,
+    "read": {"timesteps": [50, 120, 250], "blocks": ["up0.2", HOSTILE, "up2.0"]},
+}
+CURVE: dict[str, Any] = {
+    "shares": [step / 20 for step in range(11)],
+    "images": [0.690, 0.694, 0.697, 0.700, 0.702, 0.701, 0.707, 0.711, 0.709, None, None],
+    "pixels": [0.690, 0.722, 0.749, 0.771, 0.789, 0.803, 0.815, 0.824, 0.831, 0.838, 0.844],
+    "num_images": 150,
+    "estimated": False,
+    "dropped": {"drop_share": 0.12, "ignore_pixel_share": 0.0},
+}
 
 
 def label_job(scene: Scene, name: str, *, num_images: int | None = None, stop_after: str = "student") -> str:
@@ -185,6 +213,8 @@ def evaluate(scene: Scene, step: ClaimedStep) -> None:
         content |= {"cross_validation": folds, "device": "cpu"}
         if not isinstance(step.spec, EvaluateSpec):  # as if those were measured before reports had pictures
             content |= _worst_and_best(scene, work, step)
+        if "head" in base:
+            content |= {"taps": [TAPS], "filter_curve": CURVE}
         reports.record(work, step.job_id, content, student_id=student_id)
         steps.record_success(work, step.id, step.token, {})
 

@@ -172,6 +172,24 @@ def test_the_worst_and_best_images_stand_on_the_pages_of_report_and_student(furn
     assert "Worst and best" not in older.text
 
 
+def test_a_report_draws_what_blocks_know_and_what_filtering_is_worth(furnished: Furnished) -> None:
+    for name in ("succeeded", "evaluate a head"):
+        page = furnished.client.get(f"/reports/{furnished.result('report_id', name)}").text
+        rows = re.findall(r'<tr><th scope="row">t = (\d+)</th>(.*?)</tr>', page)
+        assert [int(timestep) for timestep, _ in rows] == [10, 50, 120, 250, 400, 600]
+        assert ['read"' in cells for _, cells in rows] == [False, True, True, True, False, False]
+        assert '<td class="h10">37</td>' in rows[4][1], "the best cell is the darkest"
+        assert "filter.ignore_pixel_share" in page
+        lines = re.findall(r'<polyline points="([^"]+)"', page)
+        assert [len(points.split()) for points in lines] == [9, 11], "a missing value ends a line"
+        places = [float(point.split(",")[1]) for point in lines[1].split()]
+        assert places == sorted(places, reverse=True), "what is better is higher"
+        assert page.count("<circle cx=") >= 2
+    other = furnished.client.get(f"/reports/{furnished.result('report_id', 'train_student')}").text
+    assert "What filtering is worth" not in other
+    assert "What each block of" not in other
+
+
 def test_jobs_of_other_kinds_link_to_what_they_begin_with(furnished: Furnished) -> None:
     dataset, student = (f'href="/{noun}/{furnished.result(name)}"' for noun, name in
                         (("datasets", "dataset_id"), ("students", "student_id")))  # fmt: skip

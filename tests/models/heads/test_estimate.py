@@ -1,5 +1,6 @@
 """The estimate without held-out images: honest about what it saw, and cheap."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,17 @@ def test_it_is_measured_on_what_was_not_fitted_with_fewer_steps() -> None:
     assert found["miou"] == pytest.approx(np.mean(found["folds"]))
     assert found["miou"] > 0.6
     assert 2 * found["steps_share"] <= 0.4
+
+
+def test_it_says_what_filtering_would_be_worth_on_the_images_of_all_folds() -> None:
+    config = replace(QUICK, members=2, steps=60)
+    found = estimate(HEAD_KINDS["student"], None, disc_examples(5), STUFF, config, device=CPU)
+    assert found is not None
+    curve = found["filter_curve"]
+    assert curve["num_images"] == 5
+    assert len(curve["shares"]) == len(curve["images"]) == len(curve["pixels"])
+    assert curve["images"][0] == curve["pixels"][0]
+    json.dumps(found, allow_nan=False)
 
 
 def test_heads_on_a_generator_are_estimated_too() -> None:

@@ -9,6 +9,7 @@ from models.contracts import Stopped
 from models.heads.cross_validation import Candidate, choose, folds
 from models.heads.fusion_labeller import FusionLabeller
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
+from models.heads.tap_blocks import UnknownTapBlocks
 from models.labelling import FittedHead, LabellerPredictor
 from models.metrics.evaluation import evaluate
 from tests.models.tiny import STUFF, disc_examples, rare_examples, tiny_generator
@@ -25,6 +26,26 @@ def test_a_head_learns_discs_even_from_an_untrained_generator() -> None:
     assert result.miou > 0.7
     assert fitted.card["tap_timesteps"] == [20]
     assert fitted.card["cross_validation"] == []
+
+
+def test_it_reads_the_blocks_it_is_told_to_and_learns_from_them(tmp_path: Path) -> None:
+    generator = tiny_generator()
+    wanted = list(generator.tap_channels)[-1]
+    config = FusionTrainConfig(members=2, width=16, steps=40, tap_timestep=20, tap_blocks=(wanted,))
+    fitted = fit_fusion(generator, disc_examples(4), STUFF, config, device=CPU)
+    assert fitted.card["tap_blocks"] == [wanted]
+    fitted.labeller.save(tmp_path)
+    again = FusionLabeller.load(tmp_path, generator)
+    assert list(again.head.config.tap_channels) == list(again.head.config.tap_strides) == [wanted]
+    result = evaluate(LabellerPredictor(again), disc_examples(4, seed=9), STUFF)
+    assert result.miou is not None
+    assert result.miou > 0.7
+
+
+def test_blocks_that_the_generator_does_not_have_are_named_with_those_it_has() -> None:
+    config = FusionTrainConfig(steps=1, tap_blocks=("up1.0", "nope"))
+    with pytest.raises(UnknownTapBlocks, match=r"no taps nope; there are up0\.2, up1\.0"):
+        fit_fusion(tiny_generator(), disc_examples(2), STUFF, config, device=CPU)
 
 
 def test_a_rare_class_of_a_few_pixels_does_not_vanish() -> None:

@@ -27,6 +27,17 @@ def weights(fitted: FittedHead) -> dict[str, torch.Tensor]:
     return fitted.labeller.networks.state_dict()
 
 
+def test_they_read_the_blocks_they_are_told_to(tmp_path: Path) -> None:
+    generator = tiny_generator()
+    wanted = next(iter(generator.tap_channels))
+    fitted = fit_pixel_mlps(generator, disc_examples(3), STUFF, replace(CONFIG, tap_blocks=(wanted,)), device=CPU)
+    assert fitted.card["tap_blocks"] == [wanted]
+    fitted.labeller.save(tmp_path)
+    networks = PixelMLPLabeller.load(tmp_path, generator).networks
+    assert networks.config.num_features == 2 * generator.tap_channels[wanted]
+    evaluate(LabellerPredictor(PixelMLPLabeller(generator, networks)), disc_examples(2), STUFF)
+
+
 def test_they_learn_discs_even_from_an_untrained_generator() -> None:
     config = PixelMLPTrainConfig(members=2, steps=60, timesteps=(0, 20), pixels=64)
     fitted = fit_pixel_mlps(tiny_generator(), disc_examples(4), STUFF, config, device=CPU)
