@@ -77,7 +77,8 @@ def _taps(
 ) -> list[dict[str, Any]]:
     """What every tap of every source knows alone, and which of them the source's head reads."""
     tables = []
-    for row, source, own in zip(find_sources(context), sources, [card, *card.get("beside", [])], strict=True):
+    cards = [card, *card.get("beside", [])]  # of students, which read no source, there is one all the same
+    for row, source, own in zip(find_sources(context), sources, cards, strict=False):
         read = {"timesteps": own["tap_timesteps"], "blocks": own["tap_blocks"]}
         timesteps = [*TIMESTEPS, *read["timesteps"]]
         seed = context.label_spec.seed

@@ -74,14 +74,16 @@ def fit_labeller(
 ) -> FittedHead:
     """Fit a labeller of this kind on every source, one after the other (without any: one that needs none).
 
-    Each reads those of `config.tap_blocks` that it has. Of several the card is the first one's with the steps and seconds of all, and under `beside` the cards of the others.
+    Each reads those of `config.tap_blocks` that it has. Of several the card is the first one's with the steps and seconds
+    of all, and under `beside` the cards of the others.
     With a checkpoint path the fit goes on with the source, and the step, at which it was stopped.
     """
     fits: list[FittedHead] = []
-    configs = [config]
+    parts: list[tuple[FeatureSource | None, Any]] = [(None, config)]
     if sources:
-        configs = [replace(config, tap_blocks=blocks) for blocks in own_blocks(sources, config.tap_blocks)]
-    for index, (source, own) in enumerate(zip(sources or [None], configs, strict=True)):
+        blocks = own_blocks(sources, config.tap_blocks)
+        parts = [(source, replace(config, tap_blocks=own)) for source, own in zip(sources, blocks, strict=True)]
+    for index, (source, own) in enumerate(parts):
         path = checkpoint_path if index == 0 or checkpoint_path is None else _of_part(checkpoint_path, index)
         report = None if progress is None else _part(progress, index, max(1, len(sources)))
         fits.append(

@@ -97,6 +97,8 @@ def test_a_job_with_an_encoder_ends_with_a_report(
         content = reports.get(work, ended.result["report_id"]).content
         card = datasets.get(work, ended.result["dataset_id"]).card
     assert {line["name"] for line in content["rows"]} == {"student", "head", "baseline"}
+    assert [table["source"] for table in content["taps"]][-1] == "lite"
+    assert len(content["taps"]) == (2 if "synthesized" in pools else 1)
     if "synthesized" in pools:
         assert (card["encoder"]["name"], card["head"]["kind"], card["head"]["steps"]) == ("lite", "ensemble", 4)
         assert "Head on the generator + Head on the encoder" in {line["title"] for line in content["rows"]}
