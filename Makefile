@@ -30,11 +30,11 @@ install: $(VENV)/installed ## the service and the command line, into .venv
 
 install-dev: $(VENV)/installed-dev ## the same with tests, checks and the test servers
 
-demo: $(VENV)/installed ## the whole path on the example (PACK=DIR LABELS=5 SEEDS=1 GENERATOR=DIR DATA=data)
-	$(BIN)/label-factory demo --pack $(PACK) --data $(DATA) --labels $(LABELS) --seeds $(SEEDS) $(if $(GENERATOR),--generator $(GENERATOR))
+demo: $(VENV)/installed ## the whole path on the example (PACK=DIR LABELS=5 SEEDS=1 STEPS=450 GENERATOR=DIR DATA=data)
+	$(BIN)/label-factory demo --pack $(PACK) --data $(DATA) --labels $(LABELS) --seeds $(SEEDS) $(if $(STEPS),--student-steps $(STEPS)) $(if $(GENERATOR),--generator $(GENERATOR))
 
-up: $(VENV)/installed ## the service on http://127.0.0.1:8000 until Ctrl-C (DATA=data)
-	$(BIN)/label-factory up --data $(DATA)
+up: $(VENV)/installed ## the service on http://127.0.0.1:8000 until Ctrl-C (DATA=data GENERATORS=folder of generators)
+	$(BIN)/label-factory up --data $(DATA) $(if $(GENERATORS),--generators $(GENERATORS))
 
 check: $(VENV)/installed-dev ## ruff, strict types, import contracts
 	$(BIN)/ruff check .

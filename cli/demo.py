@@ -29,6 +29,9 @@ def demo(
         Path | None, typer.Option(help="A trained generator's directory.", exists=True, file_okay=False)
     ] = None,
     generator_minutes: Annotated[float, typer.Option(min=0.1, help="Training time where there is none.")] = 25.0,
+    student_steps: Annotated[
+        int, typer.Option(min=1, help="Steps of the student and its baseline; a job's own default is three times this.")
+    ] = 450,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
 ) -> None:
     """A few labels in; dataset, student and report out, each checked with the tools that users have."""
@@ -39,7 +42,7 @@ def demo(
         console.print(
             f"Label Factory runs at {supervisor.url}, its dashboard too; everything stays in {data.resolve()}"
         )
-        spec = prepare(client, about, labels, generator_minutes)
+        spec = prepare(client, about, labels, generator_minutes) | {"student": {"steps": student_steps}}
         reports = []
         for seed in range(seeds):
             job = client.post("/v1/jobs", spec | {"seed": seed, "name": f"{about.name}, {labels} labels, seed {seed}"})

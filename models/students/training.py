@@ -35,8 +35,8 @@ class StudentTrainConfig:
 
     mode: Mode = "label"
     """What is distilled: soft labels, the generator's features, or both."""
-    steps: int = 450
-    """Optimiser steps of distillation."""
+    steps: int = 1350
+    """Optimiser steps of distillation (docs/decisions/0005)."""
     finetune_steps: int = 0
     """Optimiser steps on the few labels afterwards; the baseline gets both."""
     seconds: float | None = None
