@@ -129,10 +129,15 @@ def _shares(counts: Sequence[int]) -> list[float | None]:
 def folds(content: dict[str, Any]) -> tuple[list[str], list[list[Any]]] | None:
     """The head's cross-validation on the few labels, as a table: what was tried, and how well it did."""
     table = [row for row in content.get("cross_validation") or [] if isinstance(row, dict)]
-    columns = [key for key in (table[0] if table else {}) if not isinstance(table[0][key], dict | list)]
+    columns = [key for key in (table[0] if table else {}) if key != "folds"]
     if not columns:
         return None
-    return columns, [[row.get(column) for column in columns] for row in table]
+    return columns, [[_listed(row.get(column)) for column in columns] for row in table]
+
+
+def _listed(value: Any) -> Any:
+    """Several timesteps in one cell."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def extremes(content: dict[str, Any]) -> list[Extreme]:

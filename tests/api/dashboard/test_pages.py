@@ -190,6 +190,18 @@ def test_a_report_draws_what_blocks_know_and_what_filtering_is_worth(furnished: 
     assert "What each block of" not in other
 
 
+def test_a_report_says_which_timesteps_were_tried(furnished: Furnished) -> None:
+    page = furnished.client.get(f"/reports/{furnished.result('report_id')}").text
+    table = page.partition("How the head was chosen")[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="col" class="num">([^<]+)<', table) == ["tap timesteps", "mIoU"]
+    cells = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2])
+    assert [re.findall(r">([^<]+)</td>", row) for row in cells] == [
+        ["50, 120", "0.575"],
+        ["50", "0.575"],
+        ["120", "0.540"],
+    ]
+
+
 def test_jobs_of_other_kinds_link_to_what_they_begin_with(furnished: Furnished) -> None:
     dataset, student = (f'href="/{noun}/{furnished.result(name)}"' for noun, name in
                         (("datasets", "dataset_id"), ("students", "student_id")))  # fmt: skip
