@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.paired import Figure
 from models.contracts import IGNORE, ClassSpec
 from models.examples import Example, to_float_images, to_uint8_images
 from models.generators.unet_diffusion import CLEAN_TAP, UNetDiffusionGenerator
@@ -93,15 +92,9 @@ class PixelEnsemble:
             network.eval()
 
 
-def at_paper_scale(num_images: int) -> Figure:
-    """What the published fit keeps of so many images of the published size, computed: float32, and its copy."""
-    num_bytes = num_images * PAPER_SIDE**2 * PAPER_FEATURES * 4
-    detail = (
-        f"{num_images} images of {PAPER_SIDE}x{PAPER_SIDE}, {PAPER_FEATURES} features, float32; its reshape copies it"
-    )
-    return Figure(
-        "computed: features that DDPM-seg's fit keeps at its published size", num_bytes / 1e9, "GB", detail=detail
-    )
+def stored_features(num_images: int) -> int:
+    """Bytes of the float32 features that the published fit keeps of so many images of the published size."""
+    return num_images * PAPER_SIDE**2 * PAPER_FEATURES * 4
 
 
 def _perceptron(num_features: int, num_outputs: int) -> nn.Sequential:

@@ -8,6 +8,7 @@ from typing import Any
 from models.contracts import FeatureSource, Progress
 from models.heads.ensemble import fit_labeller
 from models.heads.estimate import estimate
+from models.heads.fusion_training import views_per_step
 from models.heads.kinds import HEAD_KINDS
 from models.heads.tap_blocks import UnknownTapBlocks, own_blocks
 from models.heads.tap_probe import TIMESTEPS, probe_taps
@@ -24,7 +25,7 @@ def run(context: StepContext) -> Outcome:
     """Fit, store the head, and keep its card for the report; where nothing else will measure it, with an estimate."""
     spec = context.label_spec
     few = load_annotated_set(context, spec.annotation_set_id)
-    config = head_config(spec)
+    config = head_config(spec, few)
     weights = starting_weights(context, spec.student) if spec.head.kind == "student" else None
     if weights is not None:
         config = replace(config, weights=weights.folder)
@@ -97,9 +98,12 @@ def _after(steps: int, progress: Progress) -> Progress:
     return report
 
 
-def head_config(spec: LabelSpec) -> Any:
+def head_config(spec: LabelSpec, few: AnnotatedSet) -> Any:
     """What the user pinned, as the kind's own config; the rest is the models' own."""
     pinned = spec.head.model_dump(exclude={"kind"}, exclude_none=True)
+    if spec.head.kind == "fusion":
+        height, width = few.examples[0].label_HW.shape
+        pinned.setdefault("batch_size", views_per_step(height, width))
     if spec.head.kind == "student":
         pinned |= spec.student.model_dump(include={"architecture", "first_stride"})
     if "tap_blocks" in pinned:

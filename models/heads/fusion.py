@@ -10,7 +10,7 @@ Axes: B batch, C channel, H, W, K members.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -107,12 +107,18 @@ class FusionHead(nn.Module):
             nn.PixelShuffle(self.config.work_stride),
         )
 
-    def calibrate(self, features: Mapping[str, Tensor]) -> None:
-        """Take each feature channel's mean and spread from a batch of features."""
-        for name in self.config.tap_channels:
-            values_BCHW = features[name].float()
-            getattr(self, _buffer("mean", name)).copy_(values_BCHW.mean((0, 2, 3)))
-            getattr(self, _buffer("scale", name)).copy_(1.0 / values_BCHW.std((0, 2, 3)).clamp_min(1e-3))
+    def calibrate(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Take each feature channel's mean and spread from batches of features of one size, held one at a time."""
+        moments: dict[str, list[Tensor]] = {name: [] for name in self.config.tap_channels}
+        for features in batches:
+            for name, found in moments.items():
+                variance_C, mean_C = torch.var_mean(features[name].float(), dim=(0, 2, 3), correction=0)
+                found.append(torch.stack([mean_C, variance_C + mean_C.square()]).double())
+        for name, found in moments.items():
+            mean_C, square_C = torch.stack(found).mean(dim=0)  # batches are of one size
+            spread_C = (square_C - mean_C.square()).clamp_min(0).sqrt()
+            getattr(self, _buffer("mean", name)).copy_(mean_C)
+            getattr(self, _buffer("scale", name)).copy_(1.0 / spread_C.clamp_min(1e-3))
 
     def forward(self, features: Features, image_BCHW: Tensor) -> Tensor:
         """Features and the image in [-1, 1] they belong to -> logits KBCHW at the image's size."""

@@ -29,6 +29,16 @@ CALIBRATION_BATCHES = 8
 """Batches of views whose features give every channel's mean and spread."""
 
 
+VIEW_PIXELS = 2**19
+"""Image pixels of a step beyond which views get fewer: a batch of large images would need tens of gigabytes."""
+LEAST_VIEWS = 4
+
+
+def views_per_step(height: int, width: int) -> int:
+    """Images of a step, by their size: 16 up to 181x181, 8 of 256x256, 4 from 362x362 on."""
+    return max(LEAST_VIEWS, min(FusionTrainConfig.batch_size, VIEW_PIXELS // (height * width)))
+
+
 @dataclass(frozen=True)
 class FusionTrainConfig:
     """The head's size, budget and what cross-validation may choose."""
@@ -231,8 +241,7 @@ class _FusionWork:
                 )
             )
         draw = torch.Generator().manual_seed(config.seed * 7919)
-        seen = [batches(draw).features for _ in range(CALIBRATION_BATCHES)]
-        head.to(self.device).calibrate({name: torch.cat([features[name] for features in seen]) for name in seen[0]})
+        head.to(self.device).calibrate(batches(draw).features for _ in range(CALIBRATION_BATCHES))
         head.to(memory_format=torch.channels_last)
         return head
 

@@ -14,6 +14,7 @@ from models.heads.fusion_training import FusionTrainConfig
 from service.job_spec import LabelSpec
 from tests import tiny
 from workers import fit_head
+from workers.artifacts import AnnotatedSet
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +31,8 @@ def _quick_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps instead of hundreds."""
     real = fit_head.head_config
 
-    def quick(spec: LabelSpec) -> Any:
-        config = real(spec)
+    def quick(spec: LabelSpec, few: AnnotatedSet) -> Any:
+        config = real(spec, few)
         if not isinstance(config, FusionTrainConfig):
             return config
         return replace(config, steps=2, tap_timestep=50, members=2, width=16)

@@ -19,7 +19,7 @@ def test_saved_heads_answer_alike_and_members_differ(tmp_path: Path) -> None:
     image = torch.rand(2, 3, 32, 32) * 2 - 1
     features = generator.encode(image, tap_timestep=20, seeds=[1, 2])
     head = FusionHead(config)
-    head.calibrate(features)
+    head.calibrate([features])
     head.save(tmp_path)
     loaded = FusionHead.load(tmp_path)
     with torch.inference_mode():
@@ -40,7 +40,7 @@ def test_maps_of_any_stride_end_at_the_images_size(strides: tuple[int, ...]) -> 
     }
     image_BCHW = torch.zeros(2, 3, height, width)
     head = FusionHead(config).eval()
-    head.calibrate(features)
+    head.calibrate([features])
     logits_KBCHW = head(features, image_BCHW)
     assert logits_KBCHW.shape == (4, 2, 3, height, width)
     for name, map_BCHW in features.items():
@@ -56,5 +56,15 @@ def test_images_of_odd_sides_are_labelled_too(size: tuple[int, int]) -> None:
     features = generator.encode(image_BCHW, seeds=[1, 2])
     assert set(config.tap_strides.values()) == {1, 2, 4}
     head = FusionHead(config).eval()
-    head.calibrate(features)
+    head.calibrate([features])
     assert head(features, image_BCHW).shape == (4, 2, 3, *size)
+
+
+def test_its_statistics_are_those_of_all_batches_together() -> None:
+    draw = torch.Generator().manual_seed(0)
+    batches = [{"map": torch.randn(4, 3, 8, 8, generator=draw) * 5 + 100 * index} for index in range(3)]
+    head = FusionHead(FusionConfig({"map": 3}, {"map": 4}, tuple(THINGS), width=8))
+    head.calibrate(iter(batches))
+    value_BCHW = torch.cat([features["map"] for features in batches])
+    torch.testing.assert_close(head.mean_map, value_BCHW.mean((0, 2, 3)))
+    torch.testing.assert_close(head.scale_map, 1 / value_BCHW.std((0, 2, 3), correction=0))

@@ -8,7 +8,7 @@ import torch
 from models.contracts import Stopped
 from models.heads.cross_validation import Candidate, choose, folds
 from models.heads.fusion_labeller import FusionLabeller
-from models.heads.fusion_training import FusionTrainConfig, fit_fusion
+from models.heads.fusion_training import FusionTrainConfig, fit_fusion, views_per_step
 from models.heads.tap_blocks import UnknownTapBlocks
 from models.labelling import FittedHead, LabellerPredictor
 from models.metrics.evaluation import evaluate
@@ -121,3 +121,8 @@ def test_a_view_of_every_timestep_is_in_a_batch() -> None:
     config = FusionTrainConfig(members=1, width=16, steps=1, timesteps=(10, 90))
     fit_fusion(generator, disc_examples(2), STUFF, config, device=CPU)
     assert sorted(seen[:2]) == [10, 90]
+
+
+@pytest.mark.parametrize(("size", "views"), [((64, 64), 16), ((128, 256), 16), ((256, 256), 8), ((1024, 1024), 4)])
+def test_large_images_come_fewer_at_a_time(size: tuple[int, int], views: int) -> None:
+    assert views_per_step(*size) == views
