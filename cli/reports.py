@@ -40,6 +40,9 @@ def report_table(contents: Sequence[Json], *, title: str | None = None) -> Table
         cells = {"held-out images": row["title"], "mIoU": spread([r["miou"] for r in same])}
         if row.get("ap50") is not None:
             cells |= {"AP50": spread([r["ap50"] for r in same]), "AP": spread([r["ap"] for r in same])}
+        if any(r.get("miou") is None and r.get("box_ap") is not None for r in contents[0]["rows"]):
+            # A detector is measured: every network's boxes are held against it.
+            cells |= {"box AP50": spread([r["box_ap50"] for r in same]), "box AP": spread([r["box_ap"] for r in same])}
         for name in row["per_class_iou"]:
             cells[name] = spread([r["per_class_iou"][name] for r in same])
         rows.append(cells)

@@ -9,6 +9,8 @@ from transformers import (
     Mask2FormerConfig,
     PPLCNetConfig,
     ResNetConfig,
+    RTDetrConfig,
+    RTDetrResNetConfig,
     SegformerConfig,
     SwinConfig,
     TextNetConfig,
@@ -16,8 +18,8 @@ from transformers import (
 )
 
 LabelNames = dict[int, str]
-Task = Literal["semantic", "instance"]
-"""What a student answers: a class per pixel, or masks with a class each."""
+Task = Literal["semantic", "instance", "detection"]
+"""What a student answers: a class per pixel, masks with a class each, or boxes with a class each."""
 FINE_DETAIL_SIDE = 128
 """Images up to this many pixels on their shorter side get a first stage at half resolution instead of a quarter."""
 
@@ -84,17 +86,7 @@ def _upernet_textnet(
     """TextNet: plain 3x3 convolutions with parallel branches and batch normalisation, every stride configurable."""
 
     def configure(names: LabelNames, stride: int) -> UperNetConfig:
-        strides = [[1] * depths[0]] + [[2] + [1] * (depth - 1) for depth in depths[1:]]
-        strides[0][0] = 2 if stride == 4 else 1
-        backbone = TextNetConfig(
-            stem_stride=min(stride, 2),
-            stem_out_channels=hidden_sizes[0],
-            hidden_sizes=hidden_sizes,
-            conv_layer_kernel_sizes=[[[3, 3]] * depth for depth in depths],
-            conv_layer_strides=strides,
-            out_features=_stages(depths),
-        )
-        return _upernet(names, backbone, channels)
+        return _upernet(names, _textnet(hidden_sizes, depths, stride, _stages(depths)), channels)
 
     return StudentArchitecture(description, (1, 2, 4), configure)
 
@@ -152,6 +144,58 @@ def _mask2former(
     return StudentArchitecture(description, (1, 2, 4), configure, "instance")
 
 
+def _rtdetr_textnet(
+    hidden_sizes: list[int], depths: list[int], channels: int, sizes: dict[str, int], description: str
+) -> StudentArchitecture:
+    def configure(names: LabelNames, stride: int) -> RTDetrConfig:
+        backbone = _textnet(hidden_sizes, depths, stride, _stages(depths)[1:])
+        return _rtdetr(names, backbone, hidden_sizes[2:], 2 * stride, channels, sizes)
+
+    return StudentArchitecture(description, (1, 2, 4), configure, "detection")
+
+
+def _rtdetr_resnet(
+    hidden_sizes: list[int], depths: list[int], layer_type: str, sizes: dict[str, Any], description: str
+) -> StudentArchitecture:
+    def configure(names: LabelNames, _stride: int) -> RTDetrConfig:
+        backbone = RTDetrResNetConfig(
+            hidden_sizes=hidden_sizes, depths=depths, layer_type=layer_type, out_features=_stages(depths)[1:]
+        )
+        return _rtdetr(names, backbone, hidden_sizes[1:], 8, 256, sizes)
+
+    return StudentArchitecture(description, (4,), configure, "detection")
+
+
+def _rtdetr(
+    names: LabelNames, backbone: Any, widths: list[int], finest: int, channels: int, sizes: dict[str, Any]
+) -> RTDetrConfig:
+    """On a backbone's three last stages, of these widths, from the finest stride on."""
+    return RTDetrConfig(
+        **_labels(names),
+        **sizes,
+        backbone_config=backbone,
+        freeze_backbone_batch_norms=False,
+        encoder_in_channels=widths,
+        feat_strides=[finest, finest * 2, finest * 4],
+        encoder_hidden_dim=channels,
+        d_model=channels,
+        decoder_in_channels=[channels] * 3,
+    )
+
+
+def _textnet(hidden_sizes: list[int], depths: list[int], stride: int, stages: list[str]) -> TextNetConfig:
+    strides = [[1] * depths[0]] + [[2] + [1] * (depth - 1) for depth in depths[1:]]
+    strides[0][0] = 2 if stride == 4 else 1
+    return TextNetConfig(
+        stem_stride=min(stride, 2),
+        stem_out_channels=hidden_sizes[0],
+        hidden_sizes=hidden_sizes,
+        conv_layer_kernel_sizes=[[[3, 3]] * depth for depth in depths],
+        conv_layer_strides=strides,
+        out_features=stages,
+    )
+
+
 def _swin(embed_dim: int, depths: list[int], num_heads: list[int], stride: int) -> SwinConfig:
     return SwinConfig(
         patch_size=stride,
@@ -202,6 +246,15 @@ _NARROW_MASK2FORMER = {
     "train_num_points": 1024,
 }
 
+_NARROW_RTDETR = {
+    "encoder_ffn_dim": 128,
+    "encoder_attention_heads": 4,
+    "decoder_layers": 3,
+    "decoder_ffn_dim": 128,
+    "decoder_attention_heads": 4,
+    "num_queries": 100,
+}
+
 STUDENTS: dict[str, StudentArchitecture] = {
     "upernet_textnet": _upernet_textnet(
         [32, 48, 64, 96, 128], [2, 2, 2, 2], 48, "UperNet on a small TextNet: learns fastest from few images"
@@ -236,5 +289,15 @@ STUDENTS: dict[str, StudentArchitecture] = {
         24, [1, 1, 2, 1], [1, 2, 4, 8], _NARROW_MASK2FORMER, "Mask2Former on a narrow Swin: instances by queries"
     ),
     "mask2former_swin_tiny": _mask2former(96, [2, 2, 6, 2], [3, 6, 12, 24], {}, "Mask2Former on Swin-T"),
+    "rtdetr_nano": _rtdetr_textnet(
+        [32, 48, 64, 96, 128], [2, 2, 2, 2], 64, _NARROW_RTDETR, "RT-DETR on a small TextNet: boxes by queries"
+    ),
+    "rtdetr_resnet_18": _rtdetr_resnet(
+        [64, 128, 256, 512],
+        [2, 2, 2, 2],
+        "basic",
+        {"decoder_layers": 3, "hidden_expansion": 0.5},
+        "RT-DETR on ResNet-18",
+    ),
 }
 """Students: small transformers networks that learn from the dataset. Family by family, each from small to large."""

@@ -10,7 +10,7 @@ from service.errors import Invalid, fault
 from service.generator_families import GENERATOR_FAMILIES, label_faults
 from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
 from service.lookup import find
-from service.spec_parts import INSTANCE_NETWORKS, StudentSpec
+from service.spec_parts import DETECTOR_SIDE, DETECTORS, INSTANCE_NETWORKS, StudentSpec
 from service.student_weights import weights_faults
 from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Student
 from service.unit_of_work import Work
@@ -306,6 +306,10 @@ def _network(work: Work, faults: Faults, student: StudentSpec, few: AnnotationSe
     if student.architecture in INSTANCE_NETWORKS and few is not None and not things:
         why = f"{student.architecture} finds objects, and no class of the annotation set {few.id} is of things."
         faults.add("student.architecture", why)
+    odd = few is not None and (few.image_height % DETECTOR_SIDE or few.image_width % DETECTOR_SIDE)
+    if student.architecture in DETECTORS and few is not None and odd:
+        why = f"{student.architecture} takes images whose sides are multiples of {DETECTOR_SIDE}"
+        faults.add("student.architecture", f"{why}, these are {few.image_height}x{few.image_width}.")
 
 
 def _held_out(

@@ -41,13 +41,27 @@ Architecture = Literal[
     "segformer_b5",
     "mask2former_nano",
     "mask2former_swin_tiny",
+    "rtdetr_nano",
+    "rtdetr_resnet_18",
 ]
 
-FIXED_STRIDES = {"upernet_resnet": 4, "upernet_resnet_50": 4, "upernet_resnet_101": 4, "upernet_efficientnet_lite0": 2}
+FIXED_STRIDES = {
+    "upernet_resnet": 4,
+    "upernet_resnet_50": 4,
+    "upernet_resnet_101": 4,
+    "upernet_efficientnet_lite0": 2,
+    "rtdetr_resnet_18": 4,
+}
 """Architectures whose first stage has this stride and no other."""
 
-INSTANCE_NETWORKS = frozenset({"mask2former_nano", "mask2former_swin_tiny"})
-"""Architectures that answer masks with a class each, by hard labels; the others answer a class per pixel."""
+DETECTORS = frozenset({"rtdetr_nano", "rtdetr_resnet_18"})
+"""Architectures that answer boxes with a class each."""
+
+DETECTOR_SIDE = 32
+"""Detectors take images whose sides are multiples of this."""
+
+INSTANCE_NETWORKS = frozenset({"mask2former_nano", "mask2former_swin_tiny", *DETECTORS})
+"""Architectures that answer objects, masks or boxes with a class each, by hard labels; the others answer a class per pixel."""
 
 DISTILLATION_FIELDS = frozenset({"mode", "feature_weight", "temperature", "labels", "example_share"})
 """Fields of a student that mean nothing where it learns from the few labels alone."""

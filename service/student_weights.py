@@ -55,6 +55,8 @@ BACKBONES: dict[str, Backbone] = {
     "segformer_b5": _backbone("segformer", hidden_sizes=[64, 128, 320, 512], depths=[3, 6, 40, 3]),
     "mask2former_nano": _backbone("swin", embed_dim=24, depths=[1, 1, 2, 1]),
     "mask2former_swin_tiny": _backbone("swin", embed_dim=96, depths=[2, 2, 6, 2]),
+    "rtdetr_nano": _backbone("textnet", hidden_sizes=[32, 48, 64, 96, 128]),
+    "rtdetr_resnet_18": _backbone("rt_detr_resnet", hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2]),
 }
 """Architecture -> the backbone it can start from."""
 

@@ -15,7 +15,7 @@ from workers.student_files import finish_student
 from workers.student_task import StudentTask, new_student, origin, student_task, with_batch_size
 from workers.training_data import TrainingData, load_training_data
 
-SUMMARY = "A segmentation network distilled from a few annotated images by Label Factory."
+SUMMARY = "A network distilled from a few annotated images by Label Factory."
 
 
 def run(context: StepContext) -> Outcome:

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from models.contracts import ClassSpec
 from models.labelling import LabellerPredictor
+from models.metrics.boxes import BoxPredictor
 from models.metrics.evaluation import EvaluationResult, Predictor, evaluate
 from models.students.card import load_student, write_card
 from models.students.tasks import student_predictor
@@ -35,7 +37,7 @@ class Measurable:
     """What it is to the job."""
     title: str
     """What people read."""
-    predictor: Predictor
+    predictor: Predictor | BoxPredictor
     """The network."""
 
 
@@ -70,8 +72,8 @@ def run(context: StepContext) -> Outcome:
         if attach is not None:
             attach(work)
 
-    scores = {row["name"]: row["miou"] for row in rows}
-    return Outcome({"miou": scores, "verdict": content["verdict"]}, record)
+    scores = {key: {row["name"]: row[key] for row in rows} for key in ("miou", "box_ap")}
+    return Outcome({**scores, "verdict": content["verdict"]}, record)
 
 
 def _student_folder(context: StepContext) -> Path:
@@ -114,10 +116,18 @@ def _measurable(context: StepContext, wanted: Assessment, held_out: AnnotatedSet
 def _show(context: StepContext, item: Measurable, held_out: AnnotatedSet) -> None:
     shown = held_out.examples[:MAX_SHOWN]
     images_BHWC = np.stack([example.image_HWC for example in shown])
-    predicted_BHW = item.predictor.predict(images_BHWC).labels_BHW(held_out.classes)
+    predicted_BHW = _shown(item.predictor, images_BHWC, held_out.classes)
     truth_BHW = np.stack([example.label_HW for example in shown])
     sheet = comparison_sheet(images_BHWC, truth_BHW, predicted_BHW, held_out.label_classes)
     context.show_sample("predictions.png", sheet, f"held-out images, their labels, what the {item.name} says")
+
+
+def _shown(predictor: Predictor | BoxPredictor, images_BHWC: np.ndarray, classes: list[ClassSpec]) -> np.ndarray:
+    """Label maps uint8 BHW to look at: a detector's boxes as outlines."""
+    if not isinstance(predictor, BoxPredictor):
+        return predictor.predict(images_BHWC).labels_BHW(classes)
+    height, width = images_BHWC.shape[1:3]
+    return np.stack([boxes.painted(height, width, classes) for boxes in predictor.detect(images_BHWC)])
 
 
 def _extremes(

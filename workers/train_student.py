@@ -6,7 +6,7 @@ from workers.student_files import finish_student
 from workers.student_task import student_task
 from workers.train_baseline import train_on_few
 
-SUMMARY = "A segmentation network trained on a few annotated images alone by Label Factory."
+SUMMARY = "A network trained on a few annotated images alone by Label Factory."
 
 
 def run(context: StepContext) -> Outcome:

@@ -6,11 +6,12 @@ from typing import Any
 
 def verdict(rows: Sequence[Mapping[str, Any]], head_card: Mapping[str, Any]) -> str:
     """One sentence about the student against the baseline, or what is known without held-out images."""
-    scores = {row["name"]: row["miou"] for row in rows}
-    student, baseline = scores.get("student"), scores.get("baseline")
+    by_name = {row["name"]: row for row in rows}
+    key, words = _measure(by_name.get("student", {}))
+    student, baseline = by_name.get("student", {}).get(key), by_name.get("baseline", {}).get(key)
     if student is None or baseline is None:
         return _unmeasured(head_card)
-    against = f"mIoU {student:.3f} against {baseline:.3f}"
+    against = f"{words} {student:.3f} against {baseline:.3f}"
     if student > baseline:
         return f"The student beats the same network trained on the few labels alone: {against}."
     if student == baseline:
@@ -24,9 +25,16 @@ def verdict(rows: Sequence[Mapping[str, Any]], head_card: Mapping[str, Any]) -> 
 def reached(subject: str, row: Mapping[str, Any]) -> str:
     """One sentence about the only thing that was measured; it begins with `subject`."""
     images = "1 held-out image" if row["num_images"] == 1 else f"{row['num_images']} held-out images"
-    if row["miou"] is None:
+    key, words = _measure(row)
+    if row[key] is None:
         return f"{subject} was shown {images}, but they have no labelled pixel to measure on."
-    return f"{subject} reaches mIoU {row['miou']:.3f} on {images}."
+    return f"{subject} reaches {words} {row[key]:.3f} on {images}."
+
+
+def _measure(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The score that a network is judged by, and its name: a detector has boxes alone."""
+    detects = row.get("miou") is None and row.get("box_ap") is not None
+    return ("box_ap", "box AP") if detects else ("miou", "mIoU")
 
 
 def _unmeasured(head_card: Mapping[str, Any]) -> str:

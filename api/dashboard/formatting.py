@@ -36,6 +36,7 @@ METRICS = {
     "iou": "IoU",
     "ap": "AP",
     "ap50": "AP50",
+    "box_ap": "box AP",
     "kl": "KL",
     "ema_loss": "loss of the average",
     "train_loss": "loss on training images",

@@ -12,6 +12,8 @@ SCORES = (
     ("accuracy", "Pixel accuracy"),
     ("ap50", "AP50"),
     ("ap", "AP"),
+    ("box_ap50", "Box AP50"),
+    ("box_ap", "Box AP"),
 )
 CALIBRATION = "expected_calibration_error"
 
@@ -71,16 +73,19 @@ def score_of(content: dict[str, Any], name: str, score: str = "miou") -> float |
 
 def verdict(content: dict[str, Any]) -> Verdict | None:
     """The report's own sentence, and whether it is good news."""
-    student, baseline = score_of(content, "student"), score_of(content, "baseline")
+    # A detector has boxes alone.
+    score = "box_ap" if score_of(content, "student") is None else "miou"
+    student, baseline = score_of(content, "student", score), score_of(content, "baseline", score)
     words = str(content.get("verdict") or "")
     if student is None or baseline is None:
         return Verdict("", words) if words else None
     tone: Literal["win", "lose"] = "win" if student > baseline else "lose"
-    return Verdict(tone, words or _sentence(student, baseline))
+    return Verdict(tone, words or _sentence(score, student, baseline))
 
 
-def _sentence(student: float, baseline: float) -> str:
-    against = f"the same network trained on the few labels alone: mIoU {student:.3f} against {baseline:.3f}"
+def _sentence(score: str, student: float, baseline: float) -> str:
+    words = dict(SCORES)[score]
+    against = f"the same network trained on the few labels alone: {words} {student:.3f} against {baseline:.3f}"
     if student > baseline:
         return f"The student beats {against}."
     return f"The student does not beat {against}. Use the baseline, or give the factory more."

@@ -1,17 +1,25 @@
-"""Average precision of instance masks, by pycocotools. Axes: H, W."""
+"""Average precision of instance masks and of boxes, by pycocotools. Axes: H, W."""
 
 import contextlib
 import io
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from models.metrics.boxes import Boxes
+
+What = Literal["segm", "bbox"]
+"""What is held against what, as COCO names it."""
+
 
 class AveragePrecision:
-    """Collects run-length masks image by image; AP (IoU .50:.95) and AP50 at the end, in [0, 1]."""
+    """Collects masks or boxes image by image; AP (IoU .50:.95) and AP50 at the end, in [0, 1].
+
+    Masks are measured as masks and, by their bounding boxes, as boxes.
+    """
 
     def __init__(self) -> None:
         self._images: list[dict[str, Any]] = []
@@ -26,6 +34,17 @@ class AveragePrecision:
         true_classes: dict[int, int],
     ) -> None:
         """Add one image: found instance ids with (class, score), true instance ids with their class."""
+        image = self._add_truth(true_instances_HW, true_classes)
+        for instance, (index, score) in scores.items():
+            encoded = _encode(instances_HW == instance)
+            self._found.append({"image_id": image, "category_id": index + 1, "segmentation": encoded, "score": score})
+
+    def update_boxes(self, boxes: Boxes, true_instances_HW: np.ndarray, true_classes: dict[int, int]) -> None:
+        """Add one image: found boxes, true instance ids with their class."""
+        self._found += boxes.to_coco(self._add_truth(true_instances_HW, true_classes))
+
+    def _add_truth(self, true_instances_HW: np.ndarray, true_classes: dict[int, int]) -> int:
+        """Remember an image and its objects; returns its id."""
         image = len(self._images) + 1
         height, width = true_instances_HW.shape
         self._images.append({"id": image, "height": height, "width": width})
@@ -43,11 +62,9 @@ class AveragePrecision:
                     "iscrowd": 0,
                 }
             )
-        for instance, (index, score) in scores.items():
-            encoded = _encode(instances_HW == instance)
-            self._found.append({"image_id": image, "category_id": index + 1, "segmentation": encoded, "score": score})
+        return image
 
-    def scores(self) -> tuple[float, float]:
+    def scores(self, what: What = "segm") -> tuple[float, float]:
         """(AP, AP50); nan when nothing is annotated, 0 when nothing was found."""
         if not self._truth:
             return float("nan"), float("nan")
@@ -63,7 +80,7 @@ class AveragePrecision:
                 "categories": [{"id": category, "name": str(category)} for category in categories],
             }
             truth.createIndex()
-            evaluation = COCOeval(truth, truth.loadRes(self._found), "segm")
+            evaluation = COCOeval(truth, truth.loadRes([dict(entry) for entry in self._found]), what)
             # Microscopy tiles hold more objects than COCO's limit of 100 a picture.
             evaluation.params.maxDets = [1, 10, 1000]
             evaluation.evaluate()

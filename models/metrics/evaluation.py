@@ -1,4 +1,4 @@
-"""Every measurement of one predictor on labelled examples: a student, or a head on its generator.
+"""Every measurement of one predictor on labelled examples: a student, a head on its generator, a detector.
 
 Axes: B batch, H, W, C channel, N classes.
 """
@@ -16,6 +16,7 @@ from models.examples import Example
 from models.instances import fold_labels, fold_probabilities, instance_scores
 from models.metrics.average_precision import AveragePrecision
 from models.metrics.boundary import BoundaryIoU
+from models.metrics.boxes import BoxPredictor
 from models.metrics.calibration import CalibrationError
 from models.metrics.extremes import Extremes, ImageScore
 from models.metrics.risk_coverage import RiskCoverage
@@ -48,7 +49,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Scores in [0, 1]; None where a score has no meaning (no thing class, class never seen)."""
+    """Scores in [0, 1]; None where a score has no meaning (no thing class, class never seen, a detector's label map)."""
 
     num_images: int
     miou: float | None
@@ -59,8 +60,11 @@ class EvaluationResult:
     expected_calibration_error: float | None
     ap: float | None
     ap50: float | None
+    box_ap: float | None
+    """COCO's average precision of boxes (IoU .50:.95): a detector's own, or those around the found instances."""
+    box_ap50: float | None
     confusion_matrix: list[list[int]]
-    """Pixel counts, rows true class, columns predicted class, in class order."""
+    """Pixel counts, rows true class, columns predicted class, in class order; empty for a detector."""
     images: Sequence[ImageScore] = ()
     """The worst and the best images, worst first."""
     risk: RiskCoverage | None = None
@@ -74,7 +78,7 @@ class EvaluationResult:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Predictor | BoxPredictor,
     examples: Sequence[Example],
     classes: Sequence[ClassSpec],
     *,
@@ -83,6 +87,8 @@ def evaluate(
     stop: Stop | None = None,
 ) -> EvaluationResult:
     """Predict every example and compare it with its labels."""
+    if isinstance(predictor, BoxPredictor):
+        return _evaluate_boxes(predictor, examples, classes, batch_size, progress, stop)
     confusion, boundary, calibration = ConfusionMatrix(len(classes)), BoundaryIoU(len(classes)), CalibrationError()
     extremes = Extremes(len(classes))
     risk: RiskCoverage | None = None
@@ -106,6 +112,7 @@ def evaluate(
         if progress is not None:
             progress(start + len(batch), len(examples), {"miou": confusion.miou()})
     ap, ap50 = precision.scores() if precision is not None else (math.nan, math.nan)
+    box_ap, box_ap50 = precision.scores("bbox") if precision is not None else (math.nan, math.nan)
     names = [spec.name for spec in classes]
     return EvaluationResult(
         num_images=len(examples),
@@ -117,6 +124,8 @@ def evaluate(
         expected_calibration_error=_known(calibration.error()),
         ap=_known(ap),
         ap50=_known(ap50),
+        box_ap=_known(box_ap),
+        box_ap50=_known(box_ap50),
         confusion_matrix=confusion.counts_NN.tolist(),
         images=extremes.worst_first(),
         risk=risk,
@@ -131,13 +140,56 @@ def _count_instances(
             continue
         found_HW = prediction.instances_BHW[index]
         scores = instance_scores(prediction.probabilities_BCHW[index], found_HW, classes)
-        truth_HW = example.instances_HW
-        true_classes = {
-            int(instance): int(example.label_HW[truth_HW == instance][0])
-            for instance in np.unique(truth_HW[(truth_HW > 0) & (example.label_HW != IGNORE)])
-        }
-        things = {key: value for key, value in true_classes.items() if classes[value].thing}
-        precision.update(found_HW, scores, truth_HW, things)
+        precision.update(found_HW, scores, example.instances_HW, _true_things(example, classes))
+
+
+def _true_things(example: Example, classes: Sequence[ClassSpec]) -> dict[int, int]:
+    """Instance id -> class index of every labelled object of a thing class."""
+    truth_HW = example.instances_HW
+    if truth_HW is None:
+        return {}
+    found = {
+        int(instance): int(example.label_HW[truth_HW == instance][0])
+        for instance in np.unique(truth_HW[(truth_HW > 0) & (example.label_HW != IGNORE)])
+    }
+    return {key: value for key, value in found.items() if classes[value].thing}
+
+
+def _evaluate_boxes(
+    detector: BoxPredictor,
+    examples: Sequence[Example],
+    classes: Sequence[ClassSpec],
+    batch_size: int,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> EvaluationResult:
+    """What boxes alone can be measured by."""
+    precision = AveragePrecision()
+    for start in range(0, len(examples), batch_size):
+        if stop is not None and stop():
+            raise Stopped
+        batch = examples[start : start + batch_size]
+        for example, boxes in zip(batch, detector.detect(np.stack([e.image_HWC for e in batch])), strict=True):
+            if example.instances_HW is not None:
+                precision.update_boxes(boxes, example.instances_HW, _true_things(example, classes))
+        if progress is not None:
+            progress(start + len(batch), len(examples), {})
+    box_ap, box_ap50 = precision.scores("bbox")
+    unsaid: dict[str, float | None] = {spec.name: None for spec in classes}
+    return EvaluationResult(
+        num_images=len(examples),
+        miou=None,
+        per_class_iou=unsaid,
+        boundary_iou=None,
+        per_class_boundary_iou=unsaid,
+        accuracy=None,
+        expected_calibration_error=None,
+        ap=None,
+        ap50=None,
+        box_ap=_known(box_ap),
+        box_ap50=_known(box_ap50),
+        confusion_matrix=[],
+    )
 
 
 def _known(value: float) -> float | None:

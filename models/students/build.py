@@ -8,17 +8,26 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import (
+    AutoModelForObjectDetection,
     AutoModelForSemanticSegmentation,
     AutoModelForUniversalSegmentation,
     Mask2FormerForUniversalSegmentation,
+    RTDetrForObjectDetection,
     SegformerForSemanticSegmentation,
     UperNetForSemanticSegmentation,
 )
 
 from models.contracts import ClassSpec
 from models.instances import channel_names
-from models.registry import STUDENTS
+from models.registry import STUDENTS, Task
 from models.students.weights import fitting_stride, load_backbone
+
+AUTO_CLASSES: dict[Task, Any] = {
+    "semantic": AutoModelForSemanticSegmentation,
+    "instance": AutoModelForUniversalSegmentation,
+    "detection": AutoModelForObjectDetection,
+}
+"""The class of transformers that loads a student's directory."""
 
 
 def build_student(
@@ -39,19 +48,34 @@ def build_student(
     if architecture not in STUDENTS:
         raise ValueError(f"There is no student {architecture!r}; there are {', '.join(sorted(STUDENTS))}.")
     known = STUDENTS[architecture]
-    semantic = known.task == "semantic"
-    names = dict(enumerate(channel_names(classes) if semantic else [spec.name for spec in classes]))
+    names = dict(enumerate(_output_names(known.task, classes)))
     if weights is not None and first_stride is not None:
         raise ValueError("Weights come with the stride they were trained with: give first_stride or weights, not both.")
     stride = known.stride_for(image_size, first_stride) if weights is None else fitting_stride(known, weights)
     config = known.configure(names, stride)
+    if known.task == "detection":
+        config.num_queries = min(config.num_queries, _num_places(config.feat_strides, image_size))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        auto_class = AutoModelForSemanticSegmentation if semantic else AutoModelForUniversalSegmentation
-        student: nn.Module = auto_class.from_config(config)
+        student: nn.Module = AUTO_CLASSES[known.task].from_config(config)
     if weights is not None:
         load_backbone(_backbone(student), weights)
     return student.to(memory_format=torch.channels_last)
+
+
+def _output_names(task: Task, classes: Sequence[ClassSpec]) -> list[str]:
+    """A detector knows things alone. Raises ValueError where there is none."""
+    if task == "semantic":
+        return channel_names(classes)
+    names = [spec.name for spec in classes if spec.thing or task == "instance"]
+    if not names:
+        raise ValueError("A detector finds objects, and no class is of things.")
+    return names
+
+
+def _num_places(strides: Sequence[int], image_size: tuple[int, int]) -> int:
+    """Places that a detector's queries are chosen from."""
+    return sum((image_size[0] // stride) * (image_size[1] // stride) for stride in strides)
 
 
 def student_logits(student: nn.Module, image_BCHW: torch.Tensor) -> torch.Tensor:
@@ -97,6 +121,8 @@ def _backbone(student: nn.Module) -> nn.Module:
         return student.segformer
     if isinstance(student, Mask2FormerForUniversalSegmentation):
         return student.model.pixel_level_module.encoder
+    if isinstance(student, RTDetrForObjectDetection):
+        return student.model.backbone.model
     raise ValueError(
         f"A {type(student).__name__} has no stages to regress features from: "
         "choose the mode label, or another architecture."

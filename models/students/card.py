@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import Mask2FormerConfig
+from transformers import Mask2FormerConfig, RTDetrConfig
 
 from models.contracts import ClassSpec
 from models.registry import Task
@@ -60,7 +60,8 @@ def load_student(directory: Path) -> nn.Module:
 
 def _task(directory: Path) -> Task:
     kind = json.loads((directory / "config.json").read_text())["model_type"]
-    return "instance" if kind == Mask2FormerConfig.model_type else "semantic"
+    tasks: dict[str, Task] = {Mask2FormerConfig.model_type: "instance", RTDetrConfig.model_type: "detection"}
+    return tasks.get(kind, "semantic")
 
 
 def render_card(card: dict[str, Any], task: Task = "semantic") -> str:
@@ -73,7 +74,7 @@ def render_card(card: dict[str, Any], task: Task = "semantic") -> str:
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: image-segmentation",
+        f"pipeline_tag: {'object-detection' if task == 'detection' else 'image-segmentation'}",
         f"license: {_slug(licence)}",
         "---",
         "",
@@ -89,7 +90,12 @@ def render_card(card: dict[str, Any], task: Task = "semantic") -> str:
     if task == "semantic":
         lines += ['A label "X contour" is the border of an object of class X: count it to X.', ""]
     if report:
-        lines += ["## Measured on held-out labels", "", "| | mIoU | boundary IoU | AP50 |", "|---|---|---|---|"]
+        lines += [
+            "## Measured on held-out labels",
+            "",
+            "| | mIoU | boundary IoU | AP50 | box AP50 |",
+            "|---|---|---|---|---|",
+        ]
         lines += [f"| {name} | {_cells(scores)} |" for name, scores in report.items()] + [""]
     if facts:
         lines += ["## Lineage and recipe", "", "```json", json.dumps(facts, indent=2, default=str), "```", ""]
@@ -97,7 +103,7 @@ def render_card(card: dict[str, Any], task: Task = "semantic") -> str:
 
 
 def _cells(scores: dict[str, Any]) -> str:
-    values = (scores.get(name) for name in ("miou", "boundary_iou", "ap50"))
+    values = (scores.get(name) for name in ("miou", "boundary_iou", "ap50", "box_ap50"))
     return " | ".join("" if value is None else f"{value:.3f}" for value in values)
 
 

@@ -9,17 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForSemanticSegmentation,
-    AutoModelForUniversalSegmentation,
-    Mask2FormerForUniversalSegmentation,
-)
+from transformers import Mask2FormerForUniversalSegmentation, RTDetrForObjectDetection
 
 from models.contracts import ClassSpec
 from models.distillation import SegmentationObjective
+from models.metrics.boxes import BoxPredictor
 from models.metrics.evaluation import Predictor
 from models.registry import Task
-from models.students.build import student_logits
+from models.students.build import AUTO_CLASSES, student_logits
+from models.students.detector import DetectionObjective, StudentDetector, detection_answers
 from models.students.instance_network import InstanceObjective, InstancePredictor, instance_answers
 from models.students.predict import StudentPredictor
 
@@ -34,7 +32,7 @@ class TaskParts:
     """The class of transformers that prepares images for it."""
     objective: Callable[..., nn.Module]
     """`objective(student, classes, dice_weight=..., temperature=...)`: what labels are learnt by."""
-    predictor: Callable[..., Predictor]
+    predictor: Callable[..., Predictor | BoxPredictor]
     """`predictor(student, classes, device=...)`."""
     answers: Callable[[nn.Module, Tensor], tuple[Tensor, ...]]
     """Images BCHW -> what a deployed file answers."""
@@ -57,6 +55,13 @@ INSTANCE_USAGE = """\
     segments, classes = found["segmentation"], found["segments_info"]
 """
 
+DETECTION_USAGE = """\
+    with torch.inference_mode():
+        answer = student(**processor(image, return_tensors="pt"))
+    found = processor.post_process_object_detection(answer, threshold=0.5, target_sizes=[image.size[::-1]])[0]
+    scores, classes, boxes = found["scores"], found["labels"], found["boxes"]
+"""
+
 
 def _semantic_objective(
     student: nn.Module, _classes: Sequence[ClassSpec], *, dice_weight: float, temperature: float
@@ -69,9 +74,19 @@ def _instance_objective(student: nn.Module, classes: Sequence[ClassSpec], **_sof
     return InstanceObjective(student, classes)
 
 
+def _detection_objective(student: nn.Module, classes: Sequence[ClassSpec], **_soft: float) -> nn.Module:
+    """Hard labels have no temperature, and boxes have no Dice."""
+    return DetectionObjective(student, classes)
+
+
+def _in_sixteenths(scores_BQ: Tensor) -> Tensor:
+    """Sorted, as two equally sure queries may change places."""
+    return (scores_BQ.sort(dim=1).values * 16).round()
+
+
 TASKS: dict[Task, TaskParts] = {
     "semantic": TaskParts(
-        AutoModelForSemanticSegmentation,
+        AUTO_CLASSES["semantic"],
         "SegformerImageProcessor",
         _semantic_objective,
         StudentPredictor,
@@ -80,7 +95,7 @@ TASKS: dict[Task, TaskParts] = {
         SEMANTIC_USAGE,
     ),
     "instance": TaskParts(
-        AutoModelForUniversalSegmentation,
+        AUTO_CLASSES["instance"],
         "Mask2FormerImageProcessor",
         _instance_objective,
         InstancePredictor,
@@ -91,18 +106,32 @@ TASKS: dict[Task, TaskParts] = {
         },
         INSTANCE_USAGE,
     ),
+    "detection": TaskParts(
+        AUTO_CLASSES["detection"],
+        "RTDetrImageProcessor",
+        _detection_objective,
+        StudentDetector,
+        detection_answers,
+        {
+            "logits": lambda logits_BQN: _in_sixteenths(logits_BQN.sigmoid()),
+            "pred_boxes": _in_sixteenths,
+        },
+        DETECTION_USAGE,
+    ),
 }
 
 
 def parts_of(student: nn.Module) -> TaskParts:
     """The code for a student, by its class."""
+    if isinstance(student, RTDetrForObjectDetection):
+        return TASKS["detection"]
     return TASKS["instance" if isinstance(student, Mask2FormerForUniversalSegmentation) else "semantic"]
 
 
 def student_predictor(
     student: nn.Module, classes: Sequence[ClassSpec], *, device: torch.device | None = None
-) -> Predictor:
-    """The student as something that labels images."""
+) -> Predictor | BoxPredictor:
+    """The student as something that labels images or finds boxes."""
     return parts_of(student).predictor(student, classes, device=device)
 
 

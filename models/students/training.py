@@ -21,6 +21,7 @@ from models.examples import Example
 from models.feature_distillation import FeatureObjective, FeatureRegressor, FeatureTeacher, MixObjective
 from models.students.batches import DistillationBatches, ExampleBatches, FeatureBatches, SoftDataset
 from models.students.build import stage_channels, student_logits_and_stages, student_stages
+from models.students.detector import DetectionObjective
 from models.students.instance_network import InstanceObjective
 from models.students.tasks import label_objective
 from models.training import Batches, FitConfig, FitResult, fit
@@ -149,7 +150,7 @@ def train_student(
     recipe: dict[str, Any] = {"mode": config.mode, "loss_weights": config.loss_weights}
     if config.mode != "feature":
         recipe |= {"labels": config.labels, "example_share": config.example_share}
-    if isinstance(objective, InstanceObjective):
+    if isinstance(objective, InstanceObjective | DetectionObjective):
         recipe |= {"labels": "hard", "loss_weights": objective.loss_weights}
     if config.mode != "label" and teacher is not None:
         recipe["feature_timestep"] = teacher.tap_timestep
@@ -179,7 +180,9 @@ def _distillation(
     if config.mode == "feature":
         return feature, batches
     if not isinstance(label, SegmentationObjective):
-        raise ValueError("An instance network learns labels or features, one after the other: there is no mix of both.")
+        raise ValueError(
+            "A network that finds objects learns labels or features, one after the other: there is no mix of both."
+        )
     return MixObjective(label, feature, student_logits_and_stages, config.feature_weight), batches
 
 

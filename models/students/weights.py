@@ -11,14 +11,20 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import PreTrainedConfig, UperNetConfig, UperNetForSemanticSegmentation
+from transformers import (
+    PreTrainedConfig,
+    RTDetrConfig,
+    RTDetrForObjectDetection,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
+)
 
 from models.generators.directory import check_files
 from models.registry import StudentArchitecture
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
-WHOLE = "upernet"
-"""The kind of network that holds a backbone of another kind."""
+WHOLE = {"upernet": "backbone.", "rt_detr": "model.backbone.model."}
+"""Kinds of networks that hold a backbone of another kind -> where."""
 OUTPUT_NORMS = "hidden_states_norms."
 """Norms between backbone and decoder: a network without that decoder has none, so they start afresh."""
 
@@ -37,6 +43,7 @@ GEOMETRY = {
     ),
     "convnext": ["num_channels", "hidden_sizes", "depths", "patch_size"],
     "swin": ["num_channels", "embed_dim", "depths", "num_heads", "window_size", "patch_size", "mlp_ratio", "qkv_bias"],
+    "rt_detr_resnet": ["num_channels", "embedding_size", "hidden_sizes", "depths", "layer_type"],
     "resnet": (
         [
             "num_channels",
@@ -89,15 +96,11 @@ def load_backbone(backbone: Any, directory: Path) -> None:
     pickles and links that leave the directory; OSError for missing files.
     """
     root = check_files(directory)
-    target: Any = backbone
-    if json.loads((root / CONFIG).read_text()).get("model_type") == WHOLE:
-        target = UperNetForSemanticSegmentation(
-            UperNetConfig(backbone_config=backbone.config, use_auxiliary_head=False)
-        )
-    source, info = _loaded(target, root)
-    prefix = "" if target is backbone else "backbone."
+    kind = json.loads((root / CONFIG).read_text()).get("model_type")
+    prefix = WHOLE.get(kind, "")
+    source, info = _loaded(_around(backbone, kind), root)
     _check_keys(directory.name, backbone, info, prefix)
-    state = (source if target is backbone else source.backbone).state_dict()
+    state = source.get_submodule(prefix.removesuffix(".")).state_dict()
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
         raise UnfitWeights(f"{directory.name}: {broken[0]} holds numbers that are not finite.")
@@ -112,7 +115,7 @@ def _read(directory: Path) -> dict[str, Any]:
             raise FileNotFoundError(f"{directory.name} has no {name}")
     try:
         document = json.loads((directory / CONFIG).read_text())
-        found = document["backbone_config"] if document["model_type"] == WHOLE else document
+        found = document["backbone_config"] if document["model_type"] in WHOLE else document
         return {**found, "model_type": found["model_type"]}
     except (ValueError, TypeError, KeyError, RecursionError):
         raise UnfitWeights(f"{directory.name}: {CONFIG} is not the configuration of a backbone.") from None
@@ -129,6 +132,21 @@ def _differences(wanted: PreTrainedConfig, found: dict[str, Any]) -> list[str]:
     defaults = type(wanted)()
     pairs = [(key, found.get(key, getattr(defaults, key)), getattr(wanted, key)) for key in GEOMETRY[wanted.model_type]]
     return [f"{key} is {theirs}, not {ours}" for key, theirs, ours in pairs if json.dumps(theirs) != json.dumps(ours)]
+
+
+def _around(backbone: Any, kind: str) -> Any:
+    """A network of that kind around a backbone like this one, or the backbone itself."""
+    if kind == "upernet":
+        return UperNetForSemanticSegmentation(UperNetConfig(backbone_config=backbone.config, use_auxiliary_head=False))
+    if kind == "rt_detr":
+        return RTDetrForObjectDetection(
+            RTDetrConfig(
+                backbone_config=backbone.config,
+                freeze_backbone_batch_norms=False,
+                encoder_in_channels=list(backbone.channels),
+            )
+        )
+    return backbone
 
 
 def _loaded(target: Any, root: Path) -> tuple[Any, dict[str, Any]]:
@@ -152,6 +170,8 @@ def _loaded(target: Any, root: Path) -> tuple[Any, dict[str, Any]]:
 def _check_keys(name: str, backbone: nn.Module, info: dict[str, Any], prefix: str) -> None:
     missing = [key for key in info["missing_keys"] if key.startswith(prefix)]
     missing = [key for key in missing if not key.removeprefix(prefix).startswith(OUTPUT_NORMS)]
+    # A frozen normalisation counts no batches.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing:
         raise UnfitWeights(f"{name} lacks {len(missing)} tensors of the backbone, {min(missing)} for one.")
     mismatched = [key for key, *_ in info["mismatched_keys"] if key.startswith(prefix)]
@@ -175,6 +195,8 @@ def _take_units(backbone: nn.Module, root: Path) -> None:
     if not units.get("image_mean") or not units.get("image_std"):
         return
     mean_C, std_C = torch.tensor(units["image_mean"]), torch.tensor(units["image_std"])
+    if units.get("do_normalize") is False:
+        mean_C, std_C = torch.zeros_like(mean_C), torch.ones_like(std_C)
     layers = list(backbone.modules())
     index, first = next((index, layer) for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
     constant_O = (first.weight * ((0.5 - mean_C) / std_C)[None, :, None, None]).sum((1, 2, 3))

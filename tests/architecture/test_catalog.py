@@ -14,6 +14,7 @@ from models.generators.network import NetworkConfig
 from models.generators.training import GeneratorTrainConfig
 from models.heads.kinds import HEAD_KINDS
 from models.registry import STUDENTS
+from models.students import detector
 from models.students.training import StudentTrainConfig
 from models.students.weights import UnfitWeights, fitting_stride
 from service import job_checks
@@ -21,6 +22,8 @@ from service.generator_families import GENERATOR_FAMILIES
 from service.job_spec import TrainGeneratorSpec
 from service.settings import Settings
 from service.spec_parts import (
+    DETECTOR_SIDE,
+    DETECTORS,
     FIXED_STRIDES,
     INSTANCE_NETWORKS,
     Architecture,
@@ -38,7 +41,9 @@ def names(config: type) -> set[str]:
 
 def test_every_student_on_offer_can_be_built() -> None:
     assert list(get_args(Architecture)) == list(STUDENTS)
-    assert {name for name, student in STUDENTS.items() if student.task == "instance"} == INSTANCE_NETWORKS
+    assert {name for name, student in STUDENTS.items() if student.task != "semantic"} == INSTANCE_NETWORKS
+    assert {name for name, student in STUDENTS.items() if student.task == "detection"} == DETECTORS
+    assert DETECTOR_SIDE == detector.SIDE
 
 
 def test_jobs_are_checked_against_what_the_families_of_generators_can_do() -> None:
@@ -83,7 +88,11 @@ def test_a_job_knows_which_weights_an_architecture_takes_as_models_do(tmp_path: 
     for wanted in STUDENTS:
         for offered in STUDENTS:
             accepted = not weights_faults(settings, wanted, offered)
-            same = {wanted, offered} in ({"upernet_swin_tiny", "mask2former_swin_tiny"}, {wanted})
+            same = {wanted, offered} in (
+                {"upernet_swin_tiny", "mask2former_swin_tiny"},
+                {"upernet_textnet", "rtdetr_nano"},
+                {wanted},
+            )
             assert accepted == _fits(wanted, tmp_path / offered) == same
 
 

@@ -15,6 +15,17 @@ def test_the_student_is_told_plainly(student: float, baseline: float, words: str
     assert words in verdict(rows, {})
 
 
+def test_a_detector_is_judged_by_its_boxes() -> None:
+    rows = [
+        {"name": "student", "miou": None, "box_ap": 0.31, "num_images": 2},
+        {"name": "head", "miou": 0.9, "box_ap": 0.5},
+        {"name": "baseline", "miou": None, "box_ap": 0.12},
+    ]
+    assert "beats" in verdict(rows, {})
+    assert "box AP 0.310 against 0.120" in verdict(rows, {})
+    assert reached("The student", rows[0]) == "The student reaches box AP 0.310 on 2 held-out images."
+
+
 def test_without_held_out_images_only_the_head_is_known() -> None:
     assert "0.420" in verdict([], {"cross_validation": [{"miou": 0.3}, {"miou": 0.42}]})
     assert "Nothing was held out" in verdict([], {})

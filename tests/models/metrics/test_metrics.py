@@ -6,6 +6,7 @@ import torch
 
 from models.metrics.average_precision import AveragePrecision
 from models.metrics.boundary import BoundaryIoU, inner_band
+from models.metrics.boxes import Boxes
 from models.metrics.calibration import CalibrationError
 from models.metrics.evaluation import Prediction, evaluate
 from models.metrics.segmentation import ConfusionMatrix
@@ -65,6 +66,32 @@ def test_average_precision_is_one_for_the_truth_and_half_for_half() -> None:
     assert AveragePrecision().scores() != AveragePrecision().scores()
 
 
+def test_boxes_are_held_against_those_around_the_true_objects() -> None:
+    truth = np.zeros((32, 32), np.uint16)
+    truth[2:12, 2:12], truth[18:30, 18:30] = 1, 2
+    whole, half, loose = AveragePrecision(), AveragePrecision(), AveragePrecision()
+    corners = np.array([[2, 2, 12, 12], [18, 18, 30, 30]], np.float32)
+    classes, scores = np.array([1, 1]), np.array([0.9, 0.8], np.float32)
+    whole.update_boxes(Boxes(corners, classes, scores), truth, {1: 1, 2: 1})
+    half.update_boxes(Boxes(corners[:1], classes[:1], scores[:1]), truth, {1: 1, 2: 1})
+    # Of 10x10 pixels 10x8 are found: an IoU of .8 counts at .50 and not at .85.
+    loose.update_boxes(Boxes(corners - [[0, 0, 0, 2], [0, 0, 0, 0]], classes, scores), truth, {1: 1, 2: 1})
+    assert whole.scores("bbox") == pytest.approx((1.0, 1.0))
+    assert half.scores("bbox")[1] == pytest.approx(0.5, abs=0.02)
+    assert loose.scores("bbox")[1] == pytest.approx(1.0)
+    assert 0.5 < loose.scores("bbox")[0] < 1.0
+
+
+def test_masks_are_measured_as_boxes_too() -> None:
+    truth, found = np.zeros((32, 32), np.uint16), np.zeros((32, 32), np.uint16)
+    truth[4:20, 4:20] = 1
+    found[4:20, 4] = found[4, 4:20] = found[19, 4:20] = found[4:20, 19] = 1
+    precision = AveragePrecision()
+    precision.update(found, {1: (1, 0.9)}, truth, {1: 1})
+    assert precision.scores() == (0.0, 0.0)
+    assert precision.scores("bbox") == pytest.approx((1.0, 1.0))
+
+
 class Oracle:
     """Answers with the truth, contours included."""
 
@@ -83,6 +110,7 @@ def test_the_truth_scores_one_everywhere() -> None:
     oracle = Oracle()
     result = evaluate(oracle, oracle.examples, THINGS)
     assert (result.miou, result.boundary_iou, result.accuracy, result.ap50) == (1.0, 1.0, 1.0, 1.0)
+    assert result.box_ap == pytest.approx(1.0)
     assert result.expected_calibration_error == 0
     assert sum(map(sum, result.confusion_matrix)) == 3 * 32 * 32
     assert [(image.index, image.miou) for image in result.images] == [(0, 1.0), (1, 1.0), (2, 1.0)]

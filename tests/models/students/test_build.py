@@ -57,7 +57,7 @@ def test_a_large_architecture_has_the_published_size_and_known_stages(architectu
 
 
 def test_every_architecture_is_tried() -> None:
-    assert {*SMALL, *MILLIONS, *(name for name, student in STUDENTS.items() if student.task == "instance")} == set(
+    assert {*SMALL, *MILLIONS, *(name for name, student in STUDENTS.items() if student.task != "semantic")} == set(
         STUDENTS
     )
 

@@ -76,6 +76,19 @@ def test_the_first_stage_sees_what_the_classifier_saw(tmp_path: Path, architectu
     assert all(torch.equal(*pair) for pair in zip(deeper, theirs_deeper, strict=True))
 
 
+def test_what_is_not_normalised_is_seen_in_its_own_range(tmp_path: Path) -> None:
+    folder = classifier_folder(tmp_path / "net", "upernet_textnet")
+    units = {"do_normalize": False, "image_mean": MEAN, "image_std": STD}
+    (folder / "preprocessor_config.json").write_text(json.dumps(units))
+    network = TextNetForImageClassification.from_pretrained(folder)
+    student = build_student("upernet_textnet", STUFF, SIZE, weights=folder)
+    theirs, ours = (
+        next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d)).weight
+        for module in (network, student)
+    )
+    assert torch.allclose(ours, theirs / 2)
+
+
 def test_a_student_starts_from_another_students_backbone_and_keeps_its_stride(tmp_path: Path) -> None:
     first = build_student("upernet_convnext", STUFF, SIZE, first_stride=1, seed=3)
     save_student(first, tmp_path / "net", {"classes": STUFF})
