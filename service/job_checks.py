@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from service import datasets, generators, origins
-from service.errors import Invalid, fault
+from service import datasets, generators, job_references, origins
 from service.generator_families import GENERATOR_FAMILIES, label_faults
+from service.job_references import Faults, ImageSize
 from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
 from service.lookup import find
-from service.spec_parts import DETECTOR_SIDE, DETECTORS, INSTANCE_NETWORKS, StudentSpec
-from service.student_weights import weights_faults
-from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Student
+from service.tables import AnnotationSet, Dataset, Generator, Student
 from service.unit_of_work import Work
 
 SMALLEST_POOL = 16
@@ -33,38 +31,6 @@ class CheckedSpec:
     """What the job is called where the user gave it no name."""
 
 
-@dataclass(frozen=True)
-class ImageSize:
-    """The size that a job's images must have."""
-
-    height: int
-    width: int
-    owner: str
-    """Who says so, as the end of a sentence begins: "the generator portraits makes"."""
-
-    def check(self, faults: Faults, place: str, noun: str, height: int | None, width: int | None) -> None:
-        """Remember images of another size."""
-        if (height, width) != (self.height, self.width):
-            wanted = f"{self.owner} {self.height}x{self.width}"
-            faults.add(place, f"The {noun} has images of {height}x{width}, {wanted}.")
-
-
-class Faults:
-    """Collects what is wrong."""
-
-    def __init__(self) -> None:
-        self.found: list[dict[str, str]] = []
-
-    def add(self, place: str, message: str) -> None:
-        """Remember one thing."""
-        self.found.append(fault(place, message))
-
-    def raise_if_any(self) -> None:
-        """Raises Invalid with all that was found."""
-        if self.found:
-            raise Invalid(f"The job cannot be made: {self.found[0]['message']}", self.found)
-
-
 def check(work: Work, spec: JobSpec) -> CheckedSpec:
     """Check every reference of a spec. Raises Invalid."""
     match spec:
@@ -83,15 +49,15 @@ def check(work: Work, spec: JobSpec) -> CheckedSpec:
 def _check_label(work: Work, spec: LabelSpec) -> CheckedSpec:
     faults = Faults()
     generator = None if spec.generator is None else _ready_generator(work, faults, spec.generator, spec)
-    size = None if generator is None else _size_of(generator)
-    few = _few(work, faults, spec.annotation_set_id, size)
+    size = None if generator is None else job_references.size_of(generator)
+    few = job_references.few(work, faults, spec.annotation_set_id, size)
     if size is None and few is not None:
-        size = _size_of_set(few)
+        size = job_references.size_of_set(few)
     encoder = None if spec.encoder is None else _ready_encoder(work, faults, spec.encoder, generator, size)
-    _held_out(work, faults, spec.evaluation_set_id, few, size)
+    job_references.held_out(work, faults, spec.evaluation_set_id, few, size)
     if spec.image_pool_id is not None:
-        _pool(work, faults, spec.image_pool_id, size)
-    _network(work, faults, spec.student, few)
+        job_references.pool(work, faults, spec.image_pool_id, size)
+    job_references.network(work, faults, spec.student, few)
     if "synthesized" in spec.pools and spec.num_images > work.settings.max_job_images:
         faults.add("num_images", f"At most {work.settings.max_job_images} images are synthesized by one job here.")
     faults.raise_if_any()
@@ -140,10 +106,10 @@ def _names(*rows: Generator | None) -> list[str]:
 
 def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
     faults = Faults()
-    few = _few(work, faults, spec.annotation_set_id, None)
-    size = None if few is None else _size_of_set(few)
-    _held_out(work, faults, spec.evaluation_set_id, few, size)
-    _network(work, faults, spec.student, few)
+    few = job_references.few(work, faults, spec.annotation_set_id, None)
+    size = None if few is None else job_references.size_of_set(few)
+    job_references.held_out(work, faults, spec.evaluation_set_id, few, size)
+    job_references.network(work, faults, spec.student, few)
     faults.raise_if_any()
     assert few is not None
     return CheckedSpec(spec, f"train on {few.name} alone"[:MAX_NAME])
@@ -151,19 +117,19 @@ def _check_train_student(work: Work, spec: TrainStudentSpec) -> CheckedSpec:
 
 def _check_distill(work: Work, spec: DistillSpec) -> CheckedSpec:
     faults = Faults()
-    dataset = _dataset(work, faults, spec.dataset_id)
+    dataset = job_references.dataset(work, faults, spec.dataset_id)
     origin = None if dataset is None else origins.of_dataset(work, dataset)
-    size = None if dataset is None else _size_of_dataset(dataset)
+    size = None if dataset is None else job_references.size_of_dataset(dataset)
     few_id = spec.annotation_set_id or (None if origin is None else origin.spec.annotation_set_id)
-    few = None if few_id is None else _few(work, faults, few_id, size)
+    few = None if few_id is None else job_references.few(work, faults, few_id, size)
     if dataset is not None and few is not None:
-        _check_classes(faults, "annotation_set_id", few, dataset.classes, f"dataset {dataset.id}")
-    _held_out(work, faults, spec.evaluation_set_id, few, size)
+        job_references.check_classes(faults, "annotation_set_id", few, dataset.classes, f"dataset {dataset.id}")
+    job_references.held_out(work, faults, spec.evaluation_set_id, few, size)
     if dataset is not None and origin is not None:
         if few_id != origin.spec.annotation_set_id:
-            _check_unseen(faults, spec.evaluation_set_id, [origin.spec.annotation_set_id])
+            job_references.check_unseen(faults, spec.evaluation_set_id, [origin.spec.annotation_set_id])
         _check_what_is_distilled(work, faults, spec, dataset, origin.spec)
-    _network(work, faults, spec.student, few)
+    job_references.network(work, faults, spec.student, few)
     faults.raise_if_any()
     assert dataset is not None
     return CheckedSpec(spec.model_copy(update={"annotation_set_id": few_id}), f"distil {dataset.name}"[:MAX_NAME])
@@ -195,10 +161,12 @@ def _check_evaluate(work: Work, spec: EvaluateSpec) -> CheckedSpec:
         else _head(work, faults, spec.dataset_id or "")
     )
     place = "evaluation_set_id"
-    held_out = _annotation_set(work, faults, place, spec.evaluation_set_id, None if subject is None else subject.size)
+    held_out = job_references.annotation_set(
+        work, faults, place, spec.evaluation_set_id, None if subject is None else subject.size
+    )
     if subject is not None and held_out is not None:
-        _check_classes(faults, place, held_out, subject.classes, subject.noun)
-        _check_unseen(faults, held_out.id, subject.learned_from)
+        job_references.check_classes(faults, place, held_out, subject.classes, subject.noun)
+        job_references.check_unseen(faults, held_out.id, subject.learned_from)
     faults.raise_if_any()
     assert subject is not None
     return CheckedSpec(spec, f"evaluate {subject.title}"[:MAX_NAME])
@@ -232,21 +200,12 @@ def _student(work: Work, faults: Faults, student_id: str) -> Subject | None:
 
 
 def _head(work: Work, faults: Faults, dataset_id: str) -> Subject | None:
-    dataset = _dataset(work, faults, dataset_id)
+    dataset = job_references.dataset(work, faults, dataset_id)
     if dataset is None:
         return None
     sets = origins.learned_from(work, dataset.job_id)
     title, noun = f"the head of {dataset.name}", f"dataset {dataset_id}"
-    return Subject(title, noun, dataset.classes, _size_of_dataset(dataset), sets)
-
-
-def _dataset(work: Work, faults: Faults, dataset_id: str) -> Dataset | None:
-    dataset = find(work, Dataset, dataset_id)
-    if dataset is None:
-        faults.add("dataset_id", f"There is no dataset {dataset_id}.")
-    elif dataset.state != "sealed":
-        faults.add("dataset_id", f"The dataset {dataset_id} is still {dataset.state}; wait until it is sealed.")
-    return dataset
+    return Subject(title, noun, dataset.classes, job_references.size_of_dataset(dataset), sets)
 
 
 def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
@@ -254,11 +213,11 @@ def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:
     base = None if spec.base_generator is None else generators.find(work, spec.base_generator)
     if spec.base_generator is not None:
         _check_base(faults, spec, base)
-    pool = _pool(work, faults, spec.image_pool_id, None)
+    pool = job_references.pool(work, faults, spec.image_pool_id, None)
     if pool is not None and pool.num_images < SMALLEST_POOL:
         message = f"The pool {pool.id} has {pool.num_images} images; a generator needs at least {SMALLEST_POOL}."
         faults.add("image_pool_id", message)
-    if pool is not None and base is not None and (size := _size_of(base)) is not None:
+    if pool is not None and base is not None and (size := job_references.size_of(base)) is not None:
         size.check(faults, "base_generator", f"image pool {pool.id}", pool.image_height, pool.image_width)
     taken = generators.find(work, spec.name)
     if taken is not None and taken.state != "failed":
@@ -288,93 +247,3 @@ def _check_base(faults: Faults, spec: TrainGeneratorSpec, base: Generator | None
         faults.add(
             "lora_rank", f"The generator {base.name} ({title}) has too little attention for adapters; leave it out."
         )
-
-
-def _few(work: Work, faults: Faults, set_id: str, size: ImageSize | None) -> AnnotationSet | None:
-    """The annotated images to learn from."""
-    place = "annotation_set_id"
-    few = _annotation_set(work, faults, place, set_id, size)
-    if few is not None and len(few.classes) < 2:
-        faults.add(place, f"The annotation set {few.id} has one class only; at least two are needed.")
-    return few
-
-
-def _network(work: Work, faults: Faults, student: StudentSpec, few: AnnotationSet | None) -> None:
-    """The network, held against what it starts from and what it is to find."""
-    faults.found += weights_faults(work.settings, student.architecture, student.weights)
-    things = few is not None and any(item.get("thing", False) for item in few.classes)
-    if student.architecture in INSTANCE_NETWORKS and few is not None and not things:
-        why = f"{student.architecture} finds objects, and no class of the annotation set {few.id} is of things."
-        faults.add("student.architecture", why)
-    odd = few is not None and (few.image_height % DETECTOR_SIDE or few.image_width % DETECTOR_SIDE)
-    if student.architecture in DETECTORS and few is not None and odd:
-        why = f"{student.architecture} takes images whose sides are multiples of {DETECTOR_SIDE}"
-        faults.add("student.architecture", f"{why}, these are {few.image_height}x{few.image_width}.")
-
-
-def _held_out(
-    work: Work, faults: Faults, set_id: str | None, few: AnnotationSet | None, size: ImageSize | None
-) -> None:
-    """The annotated images to measure on, where there are any."""
-    held_out = None if set_id is None else _annotation_set(work, faults, "evaluation_set_id", set_id, size)
-    if few is not None and held_out is not None:
-        _check_unseen(faults, held_out.id, [few.id])
-        _check_classes(faults, "evaluation_set_id", held_out, few.classes, "annotation set")
-
-
-def _annotation_set(
-    work: Work, faults: Faults, place: str, set_id: str, size: ImageSize | None
-) -> AnnotationSet | None:
-    row = find(work, AnnotationSet, set_id)
-    if row is None:
-        faults.add(place, f"There is no annotation set {set_id}.")
-    elif size is not None:
-        size.check(faults, place, f"annotation set {set_id}", row.image_height, row.image_width)
-    return row
-
-
-def _pool(work: Work, faults: Faults, pool_id: str, size: ImageSize | None) -> ImagePool | None:
-    pool = find(work, ImagePool, pool_id)
-    if pool is None:
-        faults.add("image_pool_id", f"There is no image pool {pool_id}.")
-        return None
-    if pool.state != "sealed":
-        faults.add("image_pool_id", f"The image pool {pool_id} is still open; seal it first.")
-    elif size is not None:
-        size.check(faults, "image_pool_id", f"image pool {pool_id}", pool.image_height, pool.image_width)
-    return pool
-
-
-def _size_of(generator: Generator) -> ImageSize | None:
-    """None where images may have any size."""
-    if generator.image_height is None or generator.image_width is None:
-        return None
-    return ImageSize(generator.image_height, generator.image_width, f"the generator {generator.name} makes")
-
-
-def _size_of_set(few: AnnotationSet) -> ImageSize:
-    return ImageSize(few.image_height, few.image_width, f"the annotation set {few.id} has")
-
-
-def _size_of_dataset(dataset: Dataset) -> ImageSize:
-    return ImageSize(dataset.image_height, dataset.image_width, f"the dataset {dataset.id} has")
-
-
-def _check_unseen(faults: Faults, set_id: str | None, learned_from: list[str]) -> None:
-    if set_id in learned_from:
-        message = "The evaluation set is the annotation set itself; choose images that nothing has learned from."
-        faults.add("evaluation_set_id", message)
-
-
-def _check_classes(faults: Faults, place: str, found: AnnotationSet, classes: list[dict[str, Any]], noun: str) -> None:
-    ours, theirs = _class_list(classes), _class_list(found.classes)
-    if ours != theirs:
-        faults.add(place, f"Its classes are {_named(theirs)}, those of the {noun} are {_named(ours)}.")
-
-
-def _class_list(classes: list[dict[str, Any]]) -> list[tuple[str, bool]]:
-    return [(str(item["name"]), bool(item.get("thing", False))) for item in classes]
-
-
-def _named(classes: list[tuple[str, bool]]) -> str:
-    return ", ".join(f"{name} (things)" if thing else name for name, thing in classes)
