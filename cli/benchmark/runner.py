@@ -48,6 +48,10 @@ class Runner:
                     del active[key]
                     self._ended(task, job)
 
+    def ended(self) -> int:
+        """How many of the tasks are done; more may be kept, of rows that are not asked for now."""
+        return sum(task.key in self.done for task in self.tasks)
+
     def whole_budget_steps(self) -> int | None:
         """Steps on the few labels alone in the time of our whole path, by this run's clock; None before both have run."""
         if not {self.path, self.few} <= {*self.done}:
@@ -101,9 +105,9 @@ class Runner:
     def _line(self, task: Task, kept: Json) -> str:
         seconds = sum(step["seconds"] for step in kept["steps"])
         scores = ", ".join(f"{row['name']} {row['miou']:.3f}" for row in (kept["report"] or {}).get("rows", []))
-        left = len(self.tasks) - len(self.done) - len(self.failed)
+        left = len(self.tasks) - self.ended() - len(self.failed)
         eta = left * (time.monotonic() - self._begun) / self._finished_now
-        return f"{len(self.done)}/{len(self.tasks)}  {task.key:<28} {scores or 'done':<16} {seconds:6.0f} s   about {eta / 60:.0f} min left"
+        return f"{self.ended()}/{len(self.tasks)}  {task.key:<28} {scores or 'done':<16} {seconds:6.0f} s   about {eta / 60:.0f} min left"
 
 
 def _digest(body: Json) -> str:
