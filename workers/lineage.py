@@ -54,10 +54,18 @@ def _dataset(context: StepContext, spec: DistillSpec) -> dict[str, Any]:
 
 
 def _labelled_by(context: StepContext) -> dict[str, Any]:
-    head = {name: value for name, value in head_output(context)["card"].items() if name not in REPORTED}
+    head = _as_read(head_output(context)["card"])
     names = ("generator", "encoder")
     known = {name: known_generator(row) for name, row in zip(names, find_sources(context), strict=False)}
     return {"generator": None, **known, "head": head}
+
+
+def _as_read(card: dict[str, Any]) -> dict[str, Any]:
+    """A head's card, and those of the heads beside it, without what the report shows."""
+    short = {name: value for name, value in card.items() if name not in REPORTED}
+    if "beside" in card:
+        short["beside"] = [_as_read(other) for other in card["beside"]]
+    return short
 
 
 def known_generator(row: Generator) -> dict[str, Any]:

@@ -101,4 +101,5 @@ def test_a_job_with_an_encoder_ends_with_a_report(
     assert len(content["taps"]) == (2 if "synthesized" in pools else 1)
     if "synthesized" in pools:
         assert (card["encoder"]["name"], card["head"]["kind"], card["head"]["steps"]) == ("lite", "ensemble", 4)
+        assert all("curves" not in head for head in (card["head"], *card["head"]["beside"]))
         assert "Head on the generator + Head on the encoder" in {line["title"] for line in content["rows"]}
