@@ -14,7 +14,7 @@ import typer
 
 from cli.benchmark.record import Record, write_json
 from cli.benchmark.results import Point, as_json, points
-from cli.benchmark.rows import ROWS, Cell, Materials, Row, cells, chosen_rows, tasks
+from cli.benchmark.rows import ROWS, Materials, cells, chosen_rows, tasks
 from cli.benchmark.runner import Runner
 from cli.benchmark.tables import render
 from cli.client import Client, CliError, Json
@@ -30,7 +30,9 @@ IMAGENET_WEIGHTS = "efficientnet-lite0"
 
 def benchmark(
     pack_dir: Annotated[Path, typer.Argument(metavar="PACK_DIR", help="A folder in pack form.", file_okay=False)],
-    out: Annotated[Path, typer.Option(help="Results, and all that the service keeps; going on needs the same folder.")],
+    out: Annotated[
+        Path, typer.Option(help="Results, and all that the service keeps; a run goes on from benchmark.json.")
+    ],
     labels: Annotated[str, typer.Option(help="Numbers of labels; all rows at the two smallest.")] = "5,10,20,40",
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Seeds 0, 1, ...")] = 3,
     generator: Annotated[
@@ -61,29 +63,33 @@ def benchmark(
     with service as supervisor:
         client = Client(supervisor.url)
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
-        facts = _begin(client, record, pack, _counts(labels), generator_minutes)
-        facts |= {"command": shlex.join(["label-factory", *sys.argv[1:]])}
+        counts = _counts(labels)
+        uploads = _upload(client, record, pack, counts, generator_minutes)
+        facts = with_digest(record.facts(), uploads["generator_digest"], given=pack.generator is not None)
+        facts |= {name: uploads[name] for name in ("unlabelled", "held_out", "all_labels", "generator")}
+        command = shlex.join(["label-factory", *sys.argv[1:]])
+        facts |= {"device": _device(), "commands": list(dict.fromkeys([*facts.get("commands", []), command]))}
         fixed: Json = {"images": images, "student_steps": student_steps, "head_steps": head_steps}
         if whole_budget_steps is not None:
             fixed["whole_budget_steps"] = whole_budget_steps
         record.keep_facts(with_fixed(facts, fixed))
-        grid = cells(_counts(labels), facts["all_labels"], seeds)
+        grid = cells(counts, uploads["all_labels"], seeds)
         materials = Materials(
-            few={int(count): set_id for count, set_id in facts["few"].items()},
-            test=facts["test"],
-            pool=facts["pool"],
-            generator=facts["generator"],
+            few={int(count): set_id for count, set_id in uploads["few"].items()},
+            test=uploads["test"],
+            pool=uploads["pool"],
+            generator=uploads["generator"],
             encoder=encoder,
             weights=weights,
             num_images=images,
             student_steps=student_steps,
             head_steps=head_steps,
         )
-        runner = Runner(client, record, facts["run_id"], tasks(wanted, grid, materials), first=grid[0][0])
+        runner = Runner(client, record, uploads["run_id"], tasks(wanted, grid, materials), first=grid[0][0])
         try:
             runner.run(in_flight=2 * workers)
         finally:
-            report(record, wanted, grid, runner.failed)
+            report(record, runner.failed)
     if runner.failed:
         raise CliError(f"{len(runner.failed)} jobs failed; the same command tries them again")
 
@@ -98,10 +104,18 @@ def with_fixed(facts: Json, fixed: Json) -> Json:
     return {**facts, **fixed}
 
 
-def report(record: Record, rows: Sequence[Row], grid: Sequence[tuple[Cell, bool]], failed: Mapping[str, str]) -> None:
-    """Write results.json, README.md and the plots from all that is kept by now."""
+def with_digest(facts: Json, digest: str, *, given: bool) -> Json:
+    """The facts with this generator among those that were used: one trained alike in every service, or the same given one."""
+    known = facts.get("generator_digests", [])
+    if given and known and known != [digest]:
+        raise CliError("--generator: this benchmark was begun with another generator; choose another --out")
+    return {**facts, "generator_digests": list(dict.fromkeys([*known, digest]))}
+
+
+def report(record: Record, failed: Mapping[str, str]) -> None:
+    """Write results.json, README.md and the plots from all that is kept by now, whichever run and service it is of."""
     facts = record.facts()
-    found = points(rows, grid, record.jobs())
+    found = points(record.jobs())
     write_json(record.folder / "results.json", {**facts, "rows": as_json(found), "failed": dict(failed)})
     page = render(facts, found, failed, _plots(found, record.folder))
     (record.folder / "README.md").write_text(page, encoding="utf-8")
@@ -109,32 +123,35 @@ def report(record: Record, rows: Sequence[Row], grid: Sequence[tuple[Cell, bool]
     console.print(f"written to {record.folder / 'README.md'} and results.json")
 
 
-def _begin(client: Client, record: Record, pack: Pack, counts: list[int], minutes: float) -> Json:
-    """Upload what is not there yet and train the generator; ids are kept at once, so that nothing is uploaded twice."""
-    facts = record.facts()
-    if facts.setdefault("pack", pack.name) != pack.name:
-        raise CliError(f"{record.folder} holds a benchmark of {facts['pack']}; choose another --out")
-    if "pool" not in facts:
+def _upload(client: Client, record: Record, pack: Pack, counts: list[int], minutes: float) -> Json:
+    """Upload what this service has not yet and train its generator; ids are kept at once, so that nothing is sent twice."""
+    known = record.facts().get("pack")
+    if known not in (None, pack.name):
+        raise CliError(f"{record.folder} holds a benchmark of {known}; choose another --out")
+    record.keep_facts({**record.facts(), "pack": pack.name})
+    ids = record.uploads()
+    if "pool" not in ids:
         sealed = pack.upload_pool(client)
-        facts |= {"pool": sealed["id"], "unlabelled": sealed["num_images"], "run_id": f"benchmark/{sealed['id']}"}
-        record.keep_facts(facts)
-    if "test" not in facts:
+        ids |= {"pool": sealed["id"], "unlabelled": sealed["num_images"], "run_id": f"benchmark/{sealed['id']}"}
+        record.keep_uploads(ids)
+    if "test" not in ids:
         test = pack.upload_annotations(client, "test.zip", f"{pack.name} test")
         every = pack.upload_annotations(client, "few.zip", f"{pack.name}, all labels")
-        facts |= {"test": test["id"], "held_out": test["num_images"], "all_labels": every["num_images"]}
-        facts["few"] = {str(every["num_images"]): every["id"]}
-        record.keep_facts(facts)
-    if too_many := [count for count in counts if count > facts["all_labels"]]:
-        raise CliError(f"--labels {too_many[0]}: {pack.folder / 'few.zip'} has {facts['all_labels']} annotated images")
+        ids |= {"test": test["id"], "held_out": test["num_images"], "all_labels": every["num_images"]}
+        ids["few"] = {str(every["num_images"]): every["id"]}
+        record.keep_uploads(ids)
+    if too_many := [count for count in counts if count > ids["all_labels"]]:
+        raise CliError(f"--labels {too_many[0]}: {pack.folder / 'few.zip'} has {ids['all_labels']} annotated images")
     for count in counts:
-        if str(count) not in facts["few"]:
+        if str(count) not in ids["few"]:
             few = pack.upload_annotations(client, "few.zip", f"{pack.name}, {count} labels", first=count)
-            facts["few"][str(count)] = few["id"]
-            record.keep_facts(facts)
-    facts = with_fixed(facts, {"generator": pack.generator_name(client, facts["pool"], minutes)})
-    facts["device"] = _device()
-    record.keep_facts(facts)
-    return facts
+            ids["few"][str(count)] = few["id"]
+            record.keep_uploads(ids)
+    name = pack.generator_name(client, ids["pool"], minutes)
+    digest = next(known["digest"] for known in client.items("/v1/generators") if known["name"] == name)
+    ids |= {"generator": name, "generator_digest": digest}
+    record.keep_uploads(ids)
+    return ids
 
 
 def _counts(labels: str) -> list[int]:

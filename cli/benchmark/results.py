@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cli.benchmark.rows import Cell, Row
+from cli.benchmark.rows import ROWS, Cell, Row, cells_of
 from cli.client import Json
 
 BASELINES = ("few", "few_long")
@@ -40,20 +40,21 @@ class Point:
         return statistics.stdev(present) if len(present) > 1 else None
 
 
-def points(rows: Sequence[Row], grid: Sequence[tuple[Cell, bool]], done: Mapping[str, Json]) -> list[Point]:
+def points(done: Mapping[str, Json]) -> list[Point]:
     """Every row at every number of labels where at least one seed is done."""
+    grid = cells_of(done)
     found = []
-    for row in rows:
-        for labels in sorted({cell.labels for cell, _ in grid}):
-            cells = [cell for cell, _ in grid if cell.labels == labels and cell.task(row.job) in done]
-            if cells:
-                found.append(_point(row, labels, cells, done))
+    for row in ROWS.values():
+        for labels in sorted({cell.labels for cell in grid}):
+            measured = [cell for cell in grid if cell.labels == labels and cell.task(row.job) in done]
+            if measured:
+                found.append(_point(row, labels, measured, done))
     return found
 
 
 def _point(row: Row, labels: int, cells: Sequence[Cell], done: Mapping[str, Json]) -> Point:
     jobs = [done[cell.task(row.job)] for cell in cells]
-    measured = [next(r for r in job["report"]["rows"] if r["name"] == row.measured) for job in jobs]
+    measured = [next(r for r in job["rows"] if r["name"] == row.measured) for job in jobs]
     steps = [path_steps(cell.task(row.job), done) for cell in cells]
     peaks = [step["peak_memory_bytes"] for run in steps for step in run if step["peak_memory_bytes"]]
     return Point(
@@ -71,17 +72,11 @@ def _point(row: Row, labels: int, cells: Sequence[Cell], done: Mapping[str, Json
 
 def path_steps(key: str, done: Mapping[str, Json]) -> list[Json]:
     """The steps of a kept job and of the job that made its dataset, without the shards of pools it does not use."""
-    job = done[key]["job"]
-    pools = job["spec"].get("pools")
-    before = [kept for kept in done.values() if kept["job"]["kind"] == "label" and kept["job"]["id"] != job["id"]]
-    made = [
-        step
-        for kept in before
-        if kept["job"]["result"]["dataset_id"] == job["result"].get("dataset_id", job["spec"].get("dataset_id"))
-        for step in kept["steps"]
-        if step["pool"] is None or pools is None or step["pool"] in pools
-    ]
-    return [*made, *done[key]["steps"]]
+    job = done[key]
+    pools = job["pools"]
+    made = done[job["made_by"]]["steps"] if job["made_by"] in done else []
+    used = [step for step in made if step["pool"] is None or pools is None or step["pool"] in pools]
+    return [*used, *job["steps"]]
 
 
 def baseline_curve(found: Sequence[Point]) -> list[tuple[int, float]]:

@@ -4,7 +4,7 @@ Numbers in brackets are those of the rows in the field: 1 few labels only, 2 sel
 5 ours (DreamTeacher's two modes and their mix, three pools), 6 a frozen encoder instead of the generator.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ ROWS: dict[str, Row] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Cell:
     """One number of labels under one seed."""
 
@@ -133,6 +133,12 @@ def cells(counts: Sequence[int], all_labels: int, seeds: int) -> list[tuple[Cell
     full = sorted(set(counts))[:2]
     every = [*full, *(count for count in sorted({*counts, all_labels}) if count not in full)]
     return [(Cell(count, seed), count in full) for count in every for seed in range(seeds)]
+
+
+def cells_of(keys: Iterable[str]) -> list[Cell]:
+    """The cells that these tasks belong to, each once."""
+    places = (key.split("-", 2)[:2] for key in keys)
+    return sorted({Cell(int(labels[1:]), int(seed[1:])) for labels, seed in places})
 
 
 def tasks(rows: Sequence[Row], grid: Sequence[tuple[Cell, bool]], materials: Materials) -> list[Task]:

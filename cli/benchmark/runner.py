@@ -1,4 +1,7 @@
-"""Works the benchmark's jobs off: a few in flight at a time, each kept when it ends, none made twice."""
+"""Works the benchmark's jobs off: a few in flight at a time, each kept when it ends, none made twice.
+
+What was measured in another service stays measured; a dataset that is only there is made again where a job still needs it.
+"""
 
 import hashlib
 import json
@@ -6,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from cli.benchmark.record import Record
-from cli.benchmark.results import path_steps
+from cli.benchmark.results import SCORES, path_steps
 from cli.benchmark.rows import FEW, OUR_PATH, Cell, Task
 from cli.client import Client, Json
 from cli.output import console
@@ -19,12 +22,19 @@ COMPUTE = frozenset({"fit_head", "label_shard", "distil"})
 
 
 class Runner:
-    """One run of a benchmark; what `record` has already is not run again."""
+    """One run of a benchmark; what `record` has already is not run again.
+
+    `run_id` tells this service from others that a part of the record may come from.
+    """
 
     def __init__(self, client: Client, record: Record, run_id: str, tasks: Sequence[Task], *, first: Cell) -> None:
         self.client, self.record, self.run_id, self.tasks = client, record, run_id, tasks
         self.path, self.few = first.task(OUR_PATH), first.task(FEW)
-        self.done: dict[str, Json] = record.jobs()
+        kept = record.jobs()
+        needed = {key for task in tasks if task.key not in kept for key in task.needs.values()}
+        self.done: dict[str, Json] = {
+            key: job for key, job in kept.items() if key not in needed or job["service"] == run_id
+        }
         self.failed: dict[str, str] = {}
         self._begun = time.monotonic()
         self._finished_now = 0
@@ -36,7 +46,7 @@ class Runner:
             for task in self._ready(active):
                 if len(active) >= in_flight:
                     break
-                body = task.filled({key: kept["job"]["result"] for key, kept in self.done.items()}, self._budget())
+                body = task.filled({key: kept["result"] for key, kept in self.done.items()}, self._budget())
                 job = submit_or_resume(self.client, body, f"{self.run_id}/{task.key}/{_digest(body)}")
                 active[task.key] = (task, job["id"])
             if not active:
@@ -87,8 +97,16 @@ class Runner:
             return
         steps = self.client.items(f"/v1/jobs/{job['id']}/steps")
         report_id = job["result"].get("report_id")
-        report = None if report_id is None else self.client.get(f"/v1/reports/{report_id}")["content"]
-        kept = {"job": job, "steps": [_cost(step) for step in steps], "report": report, "recipe": self._recipe(job)}
+        rows = [] if report_id is None else self.client.get(f"/v1/reports/{report_id}")["content"]["rows"]
+        kept: Json = {
+            "service": self.run_id,
+            "made_by": task.needs.get("dataset_id"),
+            "pools": job["spec"].get("pools"),
+            "result": job["result"],
+            "steps": [_cost(step) for step in steps],
+            "rows": [{name: row.get(name) for name in ("name", *SCORES, "per_class_iou")} for row in rows],
+            "recipe": self._recipe(job),
+        }
         self.record.keep(task.key, kept)
         self.done[task.key] = kept
         self._finished_now += 1
@@ -104,7 +122,7 @@ class Runner:
 
     def _line(self, task: Task, kept: Json) -> str:
         seconds = sum(step["seconds"] for step in kept["steps"])
-        scores = ", ".join(f"{row['name']} {row['miou']:.3f}" for row in (kept["report"] or {}).get("rows", []))
+        scores = ", ".join(f"{row['name']} {row['miou']:.3f}" for row in kept["rows"])
         left = len(self.tasks) - self.ended() - len(self.failed)
         eta = left * (time.monotonic() - self._begun) / self._finished_now
         return f"{self.ended()}/{len(self.tasks)}  {task.key:<28} {scores or 'done':<16} {seconds:6.0f} s   about {eta / 60:.0f} min left"

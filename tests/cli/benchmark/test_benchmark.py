@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,18 +52,29 @@ def pack(tmp_path: Path) -> Path:
     return folder
 
 
-def command(pack: Path, out: Path) -> list[str]:
+def command(pack: Path, out: Path, rows: str = ROWS) -> list[str]:
     budget = ["--student-steps", "2", "--head-steps", "2", "--images", "3", "--seeds", "1"]
-    options = ["--labels", "2", "--rows", ROWS, "--workers", "2"]
+    options = ["--labels", "2", "--rows", rows, "--workers", "2"]
     return [sys.executable, "-m", "cli.app", "benchmark", str(pack), "--out", str(out), *budget, *options]
+
+
+def kept_jobs(out: Path) -> dict[str, Any]:
+    path = out / "benchmark.json"
+    jobs: dict[str, Any] = json.loads(path.read_text()).get("jobs", {}) if path.exists() else {}
+    return jobs
 
 
 def wait_for_jobs(out: Path, process: subprocess.Popen[bytes], count: int) -> None:
     deadline = time.monotonic() + 150
-    while len(list((out / "jobs").glob("*.json"))) < count:
+    while len(kept_jobs(out)) < count:
         assert process.poll() is None, "the benchmark ended before it was killed"
         assert time.monotonic() < deadline, "no job finished"
         time.sleep(0.1)
+
+
+def run_to_its_end(command: list[str], environment: dict[str, str]) -> None:
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.slow
@@ -75,11 +88,10 @@ def test_a_benchmark_that_was_killed_goes_on_and_measures_every_row(pack: Path, 
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
-    kept = {path.name: path.stat().st_mtime_ns for path in (out / "jobs").glob("*.json")}
-    again = subprocess.run(command(pack, out), env=environment, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stdout + again.stderr
-    after = {path.name: path.stat().st_mtime_ns for path in (out / "jobs").glob("*.json")}
-    assert {name: after[name] for name in kept} == kept, "what was measured is not measured again"
+    kept = kept_jobs(out)
+    run_to_its_end(command(pack, out), environment)
+    after = kept_jobs(out)
+    assert {key: after[key] for key in kept} == kept, "what was measured is not measured again"
     results = json.loads((out / "results.json").read_text())
     measured = {(row["row"], row["labels"]) for row in results["rows"]}
     assert measured == {(row, 2) for row in ROWS.split(",")} | {("few", 4), ("few_long", 4)}
@@ -89,3 +101,10 @@ def test_a_benchmark_that_was_killed_goes_on_and_measures_every_row(pack: Path, 
     assert "| ours: label, encoded pool |" in page
     for name in ("miou.png", "classes.png", "cost.png"):
         assert (out / name).stat().st_size > 1_000
+    # Somewhere else, with nothing but the record: a new row needs the dataset again, and nothing besides.
+    shutil.rmtree(out / "service")
+    run_to_its_end(command(pack, out, "few,mix_encoded"), environment)
+    elsewhere = kept_jobs(out)
+    assert {key for key in elsewhere if elsewhere[key] != after.get(key)} == {"n2-s0-data-ours", "n2-s0-mix-encoded"}
+    measured = {(row["row"], row["labels"]) for row in json.loads((out / "results.json").read_text())["rows"]}
+    assert measured >= {("label_encoded", 2), ("mix_encoded", 2)}, "rows of both runs"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.benchmark.command import with_fixed
+from cli.benchmark.command import with_digest, with_fixed
 from cli.client import CliError
 
 
@@ -13,3 +13,11 @@ def test_options_that_rows_share_may_be_repeated_but_not_changed() -> None:
         with_fixed(facts, {"images": 200})
     with pytest.raises(CliError, match="--student-steps: this benchmark was begun with the default, not 50"):
         with_fixed(facts, {"student_steps": 50})
+
+
+def test_a_given_generator_must_stay_the_same_and_a_trained_one_may_be_trained_again() -> None:
+    facts = with_digest({}, "aaa", given=True)
+    assert with_digest(facts, "aaa", given=True) == facts
+    with pytest.raises(CliError, match="another generator"):
+        with_digest(facts, "bbb", given=True)
+    assert with_digest(facts, "bbb", given=False)["generator_digests"] == ["aaa", "bbb"]

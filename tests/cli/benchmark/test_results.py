@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cli.benchmark.record import Record
 from cli.benchmark.results import as_json, baseline_curve, multiplier, path_steps, points
-from cli.benchmark.rows import ROWS, Cell, cells
+from cli.benchmark.rows import Cell
 from cli.benchmark.runner import Runner
 from cli.benchmark.tables import render
 from cli.client import Client
@@ -17,16 +17,16 @@ from cli.client import Client
 CURVE = [(5, 0.4), (10, 0.5), (20, 0.6)]
 
 
-def kept(kind: str, rows: dict[str, float], *, dataset: str | None = None, **spec: Any) -> dict[str, Any]:
+def kept(rows: dict[str, float], *, made_by: str | None = None, pools: list[str] | None = None) -> dict[str, Any]:
     """A job as the benchmark keeps it."""
     measured = [
         {"name": name, "miou": miou, "boundary_iou": 0.1, "ap": None, "ap50": None}
         | {"expected_calibration_error": 0.2, "per_class_iou": {"cell": miou, "never": None}}
         for name, miou in rows.items()
     ]
-    job = {"id": f"job_{id(rows)}", "kind": kind, "spec": spec, "result": {"dataset_id": dataset} if dataset else {}}
     step = {"kind": "distil", "index": 0, "seconds": 10.0, "peak_memory_bytes": 5, "attempt": 1, "pool": None}
-    return {"job": job, "steps": [step], "report": {"rows": measured}, "recipe": {"steps": 100}}
+    job = {"service": "run", "made_by": made_by, "pools": pools, "result": {}, "steps": [step]}
+    return {**job, "rows": measured, "recipe": {"steps": 100}}
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,13 @@ def test_a_better_score_is_never_worth_less(raw: list[tuple[int, float]], one: f
 
 
 def test_points_average_the_seeds_that_are_done_and_the_curve_takes_the_better_budget() -> None:
-    grid = cells([5, 10], 10, 2)
     done = {
-        "n5-s0-few": kept("train_student", {"student": 0.4}),
-        "n5-s1-few": kept("train_student", {"student": 0.6}),
-        "n10-s0-few": kept("train_student", {"student": 0.45}),
-        "n5-s0-few-long": kept("train_student", {"student": 0.55}),
+        "n5-s0-few": kept({"student": 0.4}),
+        "n5-s1-few": kept({"student": 0.6}),
+        "n10-s0-few": kept({"student": 0.45}),
+        "n5-s0-few-long": kept({"student": 0.55}),
     }
-    found = points(list(ROWS.values()), grid, done)
+    found = points(done)
     by_place = {(point.row, point.labels): point for point in found}
     assert by_place["few", 5].miou == pytest.approx(0.5)
     assert by_place["few", 5].spread == pytest.approx(0.1414, abs=1e-3)
@@ -72,41 +71,43 @@ def test_points_average_the_seeds_that_are_done_and_the_curve_takes_the_better_b
     # Ten labels did worse than five here: the curve must not fall.
     assert baseline_curve(found) == [(5, pytest.approx(0.55)), (10, pytest.approx(0.55))]
     assert {row["row"] for row in as_json(found)} == {"few", "few_long"}
-    facts = {"pack": "cells", "command": "x", "held_out": 3, "unlabelled": 9, "generator": "g", "device": "a CPU"}
+    facts = {"pack": "cells", "held_out": 3, "unlabelled": 9, "generator": "g", "device": "a CPU"}
+    facts |= {"commands": ["first", "second"], "generator_digests": ["a", "b"]}
     page = render(facts, found, {"n5-s0-head": "no memory"}, ["miou.png"])
     assert "0.500 ± 0.141" in page
     assert "0.550 (1)" in page
     assert "failed: n5-s0-head: no memory" in page
     assert "| few labels only | 0.500 | - |" in page
+    assert "    first\n    second\n" in page
+    assert "generator `g` (2 trained alike" in page
 
 
 def test_a_row_costs_what_its_dataset_cost_without_the_shards_of_other_pools() -> None:
-    made = kept("label", {}, dataset="ds_1", pools=["encoded", "synthesized"])
+    made = kept({}, pools=["encoded", "synthesized"])
     shard = {"kind": "label_shard", "index": 0, "seconds": 3.0, "peak_memory_bytes": 7, "attempt": 1}
     made["steps"] = [{**shard, "pool": "encoded"}, {**shard, "pool": "synthesized", "seconds": 50.0}]
-    other = kept("label", {}, dataset="ds_2", pools=["encoded"])
-    student = kept("distill", {"student": 0.5}, dataset="ds_1", pools=["encoded"])
-    done = {"n5-s0-data-ours": made, "n5-s0-data-mlp": other, "n5-s0-label-encoded": student}
+    student = kept({"student": 0.5}, made_by="n5-s0-data-ours", pools=["encoded"])
+    done = {"n5-s0-data-ours": made, "n5-s0-data-mlp": kept({}), "n5-s0-label-encoded": student}
     assert sum(step["seconds"] for step in path_steps("n5-s0-label-encoded", done)) == 13.0
-    student["job"]["spec"]["pools"] = None
+    student["pools"] = None
     assert sum(step["seconds"] for step in path_steps("n5-s0-label-encoded", done)) == 63.0
 
 
 def test_the_whole_budget_is_what_the_few_labels_would_be_trained_in_the_time_of_our_path(tmp_path: Path) -> None:
-    made = kept("label", {}, dataset="ds_1")
+    made = kept({})
     made["steps"] = [
         {"kind": "fit_head", "seconds": 20.0, "pool": None},
         {"kind": "label_shard", "seconds": 6.0, "pool": "encoded"},
         {"kind": "label_shard", "seconds": 99.0, "pool": "synthesized"},
         {"kind": "export_dataset", "seconds": 50.0, "pool": None},
     ]
-    few = kept("train_student", {"student": 0.4})
+    few = kept({"student": 0.4})
     few["steps"] = [{"kind": "train_student", "seconds": 9.0, "pool": None}]
     record = Record(tmp_path)
     runner = Runner(Client("http://nowhere"), record, "run", [], first=Cell(5, 0))
     runner.done = {"n5-s0-data-ours": made, "n5-s0-few": few}
     assert runner.whole_budget_steps() is None
-    runner.done["n5-s0-label-encoded"] = kept("distill", {"student": 0.5}, dataset="ds_1", pools=["encoded"])
+    runner.done["n5-s0-label-encoded"] = kept({"student": 0.5}, made_by="n5-s0-data-ours", pools=["encoded"])
     assert runner.whole_budget_steps() == 400  # 100 steps took 9 s; our path 20 + 6 + 10
     few["steps"][0]["seconds"] = 1_000.0
     assert runner.whole_budget_steps() == 100
