@@ -38,20 +38,23 @@ GENERATOR_FAMILIES = {
 }
 
 
-def label_faults(name: str, family: str, pools: Sequence[str], tap_timestep: int | None = None) -> list[dict[str, str]]:
-    """What keeps a generator of this family from a `label` job that asks for this; empty when nothing does."""
+def label_faults(
+    name: str, family: str, pools: Sequence[str], tap_timestep: int | None = None, *, encoder: bool = False
+) -> list[dict[str, str]]:
+    """What keeps a generator of this family, with an encoder beside it or not, from a `label` job that asks for this."""
     facts = GENERATOR_FAMILIES[family]
     found = []
     if "synthesized" in pools and not facts.can_sample:
         found.append(
             fault("pools", f"The generator {name} ({facts.title}) draws no images; use the pool encoded alone.")
         )
-    if not facts.can_encode:
+    if not facts.can_encode and not encoder:
         if "encoded" in pools:
             found.append(fault("pools", f"The generator {name} ({facts.title}) cannot encode real images."))
         why = (
             f"A head is fitted on the features of your annotated images, and {name} ({facts.title}) cannot encode "
-            "real images; use a generator of another family."
+            "real images; name a frozen encoder beside it (encoder), which then labels what it draws, or use a generator "
+            "of another family."
         )
         found.append(fault("generator", why))
     if tap_timestep is not None and not facts.has_noise:

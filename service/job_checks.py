@@ -77,7 +77,9 @@ def _ready_generator(work: Work, faults: Faults, reference: str, spec: LabelSpec
     elif generator.state != "ready":
         faults.add("generator", f"The generator {generator.name} is {generator.state}, not ready.")
     else:
-        faults.found += label_faults(generator.name, generator.family, spec.pools, spec.head.tap_timestep)
+        faults.found += label_faults(
+            generator.name, generator.family, spec.pools, spec.head.tap_timestep, encoder=spec.encoder is not None
+        )
     return generator
 
 

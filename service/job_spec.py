@@ -52,7 +52,7 @@ class LabelSpec(SpecPart):
     """Id or name of a ready generator; left out with head kind student, and with no other."""
     encoder: Reference | None = None
     """Id or name of a ready frozen encoder that labels beside the generator: a head is fitted on each, and the labels are
-    the mean of both."""
+    the mean of both. Beside a generator that only draws, a GAN, it labels alone."""
     image_pool_id: Reference | None = None
     """Sealed pool of real images; needed for the encoded pool."""
     evaluation_set_id: Reference | None = None

@@ -101,9 +101,9 @@ def find_sources(context: StepContext) -> list[Generator]:
         return [generators.get(work, name) for name in (spec.generator, spec.encoder) if name is not None]
 
 
-def load_generator(context: StepContext, *, free: FreeMemory = free_memory) -> FeatureSource | None:
-    """The job's generator on the device, if it has one, as `load_sources` loads it."""
-    row = find_generator(context)
+def load_feature_source(context: StepContext, *, free: FreeMemory = free_memory) -> FeatureSource | None:
+    """What reads images first of the job's generator and encoder, on the device, as `load_sources` loads it; or nothing."""
+    row = next((row for row in find_sources(context) if row.can_encode), None)
     return None if row is None else _load_source(context, row, free)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from models.feature_distillation import FeatureTeacher
 from models.heads.fusion import middle_timestep
 from models.students.training import StudentTrainConfig, train_student
-from workers.artifacts import AnnotatedSet, head_output, load_annotated_set, load_generator
+from workers.artifacts import AnnotatedSet, head_output, load_annotated_set, load_feature_source
 from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.problems import StepError
@@ -51,10 +51,10 @@ def _train(
 
 
 def feature_teacher(context: StepContext, task: StudentTask, data: TrainingData) -> FeatureTeacher | None:
-    """The generator at the timestep of its head, in the modes that distil features."""
+    """The generator, or the encoder beside one that only draws, at its head's timestep, in modes that distil features."""
     if task.student.mode == "label":
         return None
-    generator = load_generator(context)
+    generator = load_feature_source(context)
     if generator is None:
         raise StepError(
             "no-generator", "No generator labelled this dataset.", "Choose the mode label for this dataset."

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.contracts import FeatureSource, Progress
-from models.heads.ensemble import fit_labeller
+from models.heads.ensemble import fit_labeller, split
 from models.heads.estimate import estimate
 from models.heads.fusion_training import views_per_step
 from models.heads.kinds import HEAD_KINDS
@@ -67,7 +67,7 @@ def _fit(context: StepContext, few: AnnotatedSet, config: Any) -> FittedHead:
 def _check_blocks(sources: Sequence[FeatureSource], wanted: Sequence[str] | None) -> None:
     """Only the networks themselves know the names of their taps. Raises StepError."""
     try:
-        own_blocks(sources, wanted)
+        own_blocks(split(sources)[1], wanted)
     except UnknownTapBlocks as error:
         hint = "Submit the job again with head.tap_blocks of those names, or without it to read them all."
         raise StepError("unknown-tap-blocks", str(error), hint) from error
@@ -79,7 +79,8 @@ def _taps(
     """What every tap of every source knows alone, and which of them the source's head reads."""
     tables = []
     cards = [card, *card.get("beside", [])]  # of students, which read no source, there is one all the same
-    for row, source, own in zip(find_sources(context), sources, cards, strict=False):
+    rows = [row for row in find_sources(context) if row.can_encode]
+    for row, source, own in zip(rows, split(sources)[1], cards, strict=False):
         read = {"timesteps": own["tap_timesteps"], "blocks": own["tap_blocks"]}
         timesteps = [*TIMESTEPS, *read["timesteps"]]
         seed = context.label_spec.seed

@@ -171,8 +171,8 @@ class StyleGAN2Generator:
         """Raises NotOffered: a GAN knows no way from an image to its features."""
         del images_BCHW, tap_timestep, seeds
         raise NotOffered(
-            "A StyleGAN2 cannot encode real images, so no head can be fitted on images you annotated; use a generator of "
-            "another family."
+            "A StyleGAN2 cannot encode real images, so no head can be fitted on images you annotated; let a frozen encoder "
+            "label what it draws, or use a generator of another family."
         )
 
     def _drawn(self, seeds: Sequence[int]) -> tuple[Tensor, dict[int, list[Tensor]]]:

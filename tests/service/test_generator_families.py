@@ -34,3 +34,8 @@ def test_a_job_asks_only_for_what_the_family_can_do(
     found = label_faults("mine", family, pools)
     assert [fault["place"] for fault in found] == places
     assert all("mine" in fault["message"] for fault in found)
+
+
+def test_beside_an_encoder_a_painter_draws_and_real_images_are_read(families: None) -> None:
+    assert label_faults("mine", "painter", ["synthesized", "encoded"], encoder=True) == []
+    assert [fault["place"] for fault in label_faults("mine", "reader", ["synthesized"], encoder=True)] == ["pools"]

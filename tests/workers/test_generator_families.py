@@ -83,7 +83,7 @@ def test_a_gan_is_registered_and_its_jobs_are_refused_with_a_reason(factory: Fac
     with pytest.raises(Invalid) as caught:
         make_job(factory, directory, head={})
     assert {error["place"] for error in caught.value.errors} == {"pools", "generator"}
-    with pytest.raises(Invalid, match="cannot encode real images; use a generator of another family"):
+    with pytest.raises(Invalid, match="cannot encode real images; name a frozen encoder beside it"):
         make_job(factory, directory, head={}, pools=["synthesized"])
 
 
@@ -92,7 +92,7 @@ def test_a_generator_too_large_for_the_memory_is_not_even_fetched(factory: Facto
 
     def load(context: StepContext) -> Outcome:
         try:
-            artifacts.load_generator(context, free=lambda _device: 1_000_000)
+            artifacts.load_feature_source(context, free=lambda _device: 1_000_000)
         finally:
             assert not (context.scratch / "generator").exists()
         return Outcome({})

@@ -16,6 +16,7 @@ from service.bootstrap import Factory
 from service.generators import register_bundled
 from service.job_spec import parse
 from tests import factories, tiny
+from tests.models.generators import tiny_families
 from tests.models.tiny import tiny_transformer
 from workers import make_encoder, runtime
 from workers.handlers import HANDLERS
@@ -67,22 +68,24 @@ def test_what_cannot_be_made_is_said_on_one_line(
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("pools", [["encoded"], ["synthesized", "encoded"]])
+@pytest.mark.parametrize("source", ["alone", "generator", "gan"])
 def test_a_job_with_an_encoder_ends_with_a_report(
-    factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generators: Path, pools: list[str]
+    factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generators: Path, source: str
 ) -> None:
-    """Alone, or beside a generator, which then draws images that both label."""
+    """Alone; beside a generator, which draws images that both label; beside a GAN, which draws what the encoder labels."""
     run(monkeypatch, str(tmp_path / "lite"))
+    drawn = source != "alone"
+    directory = tiny_families.stylegan2(tmp_path / "gan") if source == "gan" else generators
     with factory.work() as work:
         row = register_bundled(work, "lite", tmp_path / "lite")
-        beside = {"generator": tiny.make_generator(work, generators).id, "encoder": "lite"}
+        beside = {"generator": tiny.make_generator(work, directory).id, "encoder": "lite"}
         document: dict[str, Any] = {
             "kind": "label",
-            **(beside if "synthesized" in pools else {"generator": "lite"}),
+            **(beside if drawn else {"generator": "lite"}),
             "annotation_set_id": tiny.make_annotation_set(work).id,
             "evaluation_set_id": tiny.make_annotation_set(work, first=50).id,
             "image_pool_id": tiny.make_pool(work).id,
-            "pools": pools,
+            "pools": ["synthesized", "encoded"] if drawn else ["encoded"],
             "num_images": 2,
             "sampling_steps": 2,
             "head": {"steps": 2, "members": 2, "batch_size": 4},
@@ -96,10 +99,16 @@ def test_a_job_with_an_encoder_ends_with_a_report(
     with factory.read() as work:
         content = reports.get(work, ended.result["report_id"]).content
         card = datasets.get(work, ended.result["dataset_id"]).card
+        pools = {shard.pool_kind for shard in datasets.shards(work, ended.result["dataset_id"])}
     assert {line["name"] for line in content["rows"]} == {"student", "head", "baseline"}
+    assert pools == {*document["pools"]}
     assert [table["source"] for table in content["taps"]][-1] == "lite"
-    assert len(content["taps"]) == (2 if "synthesized" in pools else 1)
-    if "synthesized" in pools:
+    assert len(content["taps"]) == (2 if source == "generator" else 1)
+    titles = {line["title"] for line in content["rows"]}
+    if source == "generator":
         assert (card["encoder"]["name"], card["head"]["kind"], card["head"]["steps"]) == ("lite", "ensemble", 4)
         assert all("curves" not in head for head in (card["head"], *card["head"]["beside"]))
-        assert "Head on the generator + Head on the encoder" in {line["title"] for line in content["rows"]}
+        assert "Head on the generator + Head on the encoder" in titles
+    else:
+        assert card["head"]["kind"] == "fusion"
+        assert "Head on the encoder" in titles

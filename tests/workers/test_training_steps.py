@@ -126,7 +126,7 @@ def test_features_of_images_of_another_size_are_a_clear_failure(
     run_steps(factory, "fit_head", "label_shard", "seal_dataset")
     network = NetworkConfig(block_out_channels=(8, 16), layers_per_block=1, attention=False)
     larger = UNetDiffusionGenerator.build((3, 64, 64), network)
-    monkeypatch.setattr(distil, "load_generator", lambda _context: larger)
+    monkeypatch.setattr(distil, "load_feature_source", lambda _context: larger)
     run_steps(factory, "distil")
     error = step_of(factory, job.id, "distil").error
     assert error is not None

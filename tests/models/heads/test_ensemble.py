@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.contracts import Stopped
+from models.contracts import NotOffered, Stopped
+from models.examples import to_uint8_images
+from models.generators.stylegan2 import StyleGAN2Generator
 from models.heads.ensemble import Ensemble, fit_labeller, load_labeller
 from models.heads.fusion_training import FusionTrainConfig
 from models.heads.kinds import HEAD_KINDS
 from models.labelling import FittedHead, label_encoded, label_synthesized
+from tests.models.generators import tiny_families
 from tests.models.tiny import STUFF, disc_examples, tiny_encoder, tiny_generator
 
 CPU = torch.device("cpu")
@@ -66,6 +69,26 @@ def test_the_card_counts_all_and_keeps_the_others(fitted: FittedHead) -> None:
 
 def test_one_source_makes_no_ensemble() -> None:
     assert fit_labeller(FUSION, [tiny_encoder()], disc_examples(2), STUFF, CONFIG, device=CPU).card["kind"] == "fusion"
+
+
+def test_a_gan_draws_what_the_encoder_labels(tmp_path: Path) -> None:
+    gan = StyleGAN2Generator.load(tiny_families.stylegan2(tmp_path / "gan"))
+    examples = disc_examples(2)
+    fitted = fit_labeller(FUSION, [gan, tiny_encoder()], examples, STUFF, CONFIG, device=CPU)
+    assert fitted.card["kind"] == "fusion"
+    (tmp_path / "head").mkdir()
+    fitted.labeller.save(tmp_path / "head")
+    loaded = load_labeller(tmp_path / "head", [gan, tiny_encoder()])
+    batch = label_synthesized(loaded, [1, 2])
+    assert np.array_equal(batch.images_BHWC, to_uint8_images(gan.sample([1, 2])[0]))
+    beside = label_encoded(fitted.labeller, batch.images_BHWC, seeds=[1, 2])
+    np.testing.assert_allclose(batch.probabilities_BCHW, beside.probabilities_BCHW, atol=1e-5)
+
+
+def test_a_gan_alone_labels_nothing(tmp_path: Path) -> None:
+    gan = StyleGAN2Generator.load(tiny_families.stylegan2(tmp_path / "gan"))
+    with pytest.raises(NotOffered, match="let an encoder label beside it"):
+        fit_labeller(FUSION, [gan], disc_examples(2), STUFF, CONFIG, device=CPU)
 
 
 def test_a_stopped_fit_goes_on_to_the_same_labeller(tmp_path: Path) -> None:
