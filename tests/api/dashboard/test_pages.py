@@ -93,11 +93,12 @@ def test_an_encoder_is_offered_for_the_encoded_pool(furnished: Furnished) -> Non
     assert '"pools": ["encoded"]' not in generator
 
 
-def test_a_gan_is_offered_for_no_job(furnished: Furnished) -> None:
+def test_a_gan_is_offered_with_an_encoder_beside_it(furnished: Furnished) -> None:
     gan = furnished.client.get(f"/generators/{furnished.scene.gan_id}").text
-    assert "no head can be fitted" in gan
+    assert "name a frozen encoder beside it" in gan
     assert "no sample sheet" in gan
-    assert "label-factory jobs submit" not in gan
+    assert "&#34;encoder&#34;: " in gan or '"encoder": ' in gan
+    assert "encoder" not in furnished.client.get(f"/generators/{furnished.scene.generator_id}").text.split("Use it")[1]
 
 
 def test_a_generator_trained_here_shows_how_it_went(furnished: Furnished) -> None:
