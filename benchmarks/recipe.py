@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.pack_images import read_few, read_unlabelled
 from models.contracts import ClassSpec, Features, FeatureSource
+from models.encoders.image_encoder import ImageEncoder
 from models.examples import Example
 from models.generators.families import load_source
 from models.heads.kinds import HEAD_KINDS, HeadKind
@@ -126,6 +127,8 @@ def main() -> None:
     held_out = examples[:first] + examples[last:] if args.validation is None else read_few(args.validation)[0]
     images_BHWC = read_unlabelled(args.pack, args.images, without=[example.image_HWC.tobytes() for example in held_out])
     source = load_source(args.generator)
+    if isinstance(source, ImageEncoder):
+        source = source.for_images(*few[0].label_HW.shape)
     if args.blind:
         source = BlindSource(source)
     print(f"{len(few)} labels, {len(images_BHWC)} unlabelled, measured on {len(held_out)}")

@@ -53,6 +53,7 @@ class ImageEncoder:
 
     def __init__(self, network: EncoderNetwork, facts: EncoderFacts) -> None:
         self.network, self.facts = network, facts
+        self._computes = network.for_inference()
         if facts.image_size is not None:
             self._scale = facts.input_scale or network.input_scale(*facts.image_size[1:])
             self._taps = facts.tap_names or tuple(name for name in network.default_taps if self._suits(name))
@@ -88,6 +89,7 @@ class ImageEncoder:
     def to(self, device: torch.device | str) -> Self:
         """Moves the network; results then lie on that device."""
         self.network.to(device)
+        self._computes.to(device)
         return self
 
     @property
@@ -127,7 +129,7 @@ class ImageEncoder:
             raise ValueError(f"an encoder has no noise: tap_timestep must be 0, got {tap_timestep}")
         input_BCHW = self._normalised(images_BCHW.to(self.device, torch.float32))
         with mixed_precision(self.device):
-            maps = self.network(input_BCHW, self._taps)
+            maps = self._computes(input_BCHW.contiguous(memory_format=torch.channels_last), self._taps)
         return {name: self._on_grid(name, map_BCHW.float()) for name, map_BCHW in maps.items()}
 
     def _normalised(self, images_BCHW: Tensor) -> Tensor:

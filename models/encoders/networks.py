@@ -33,6 +33,9 @@ class EncoderNetwork(Protocol):
     def __call__(self, input_BCHW: Tensor, taps: Collection[str]) -> Features:
         """Normalised images -> those taps."""
 
+    def for_inference(self) -> Self:
+        """The same maps, computed as fast as they can be; itself where nothing can be gained."""
+
     def to(self, *args: Any, **kwargs: Any) -> Any:
         """As `nn.Module.to`."""
 

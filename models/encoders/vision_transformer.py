@@ -56,6 +56,10 @@ class VisionTransformer(nn.Module):
         chosen = {round(last * part / TAPPED_BLOCKS) for part in range(1, TAPPED_BLOCKS + 1)} - {0}
         return tuple(f"block{index}" for index in sorted(chosen, reverse=True))
 
+    def for_inference(self) -> Self:
+        """Itself: there is nothing to fold."""
+        return self
+
     def forward(self, input_BCHW: Tensor, taps: Collection[str]) -> Features:
         """Normalised images whose sides are multiples of the patch -> those taps, the deepest first."""
         height, width = input_BCHW.shape[-2] // self.patch, input_BCHW.shape[-1] // self.patch

@@ -51,6 +51,16 @@ def test_every_map_is_that_of_the_package(ours: EfficientNetLite, theirs: Any) -
         torch.testing.assert_close(map_BCHW, expected[name], atol=1e-4, rtol=1e-4)
 
 
+def test_for_inference_the_maps_are_the_same_and_the_weights_stay(ours: EfficientNetLite) -> None:
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    fast, input_BCHW = ours.for_inference(), coffee(ours)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
+    folded, plain = fast(input_BCHW, tuple(ours.channels)), ours(input_BCHW, tuple(ours.channels))
+    for name, map_BCHW in plain.items():
+        torch.testing.assert_close(folded[name], map_BCHW, atol=1e-3, rtol=1e-3)
+    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
+
+
 def test_the_weights_know_a_cup_of_coffee(ours: EfficientNetLite, theirs: Any) -> None:
     map_BCHW = ours(coffee(ours), ["block15"])["block15"]
     pooled_BC = theirs._swish(theirs._bn1(theirs._conv_head(map_BCHW))).mean((2, 3))
