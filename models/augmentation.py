@@ -42,6 +42,9 @@ class AugmentConfig:
     """Greatest log2 exponent of the tone curve."""
     colour: float = 0.1
     """Greatest relative change of one colour channel against the others."""
+    turned: float = 0.7
+    """Share of the images whose hues are turned any way and whose saturation is halved to doubled: a few images cannot say
+    which colours their classes may have (docs/decisions/0034). Grey images stay grey."""
     noise: float = 0.06
     """Greatest standard deviation of added noise."""
     blur: float = 0.3
@@ -140,6 +143,7 @@ def _change_tones(image_BCHW: torch.Tensor, config: AugmentConfig, generator: to
     gain = (1.0 + config.contrast * uniform(batch, 1, 1, 1)) * (1.0 + config.colour * uniform(batch, channels, 1, 1))
     mean = image_BCHW.mean(dim=(2, 3), keepdim=True)
     image_BCHW = (image_BCHW - mean) * gain + mean + config.brightness * uniform(batch, 1, 1, 1)
+    image_BCHW = _turn_hues(image_BCHW, config.turned, generator)
     exponent = torch.exp2(config.gamma * uniform(batch, 1, 1, 1))
     image_BCHW = ((image_BCHW.clamp(-1.0, 1.0) + 1.0) / 2.0).pow(exponent) * 2.0 - 1.0
     soften_B = (torch.rand(batch, generator=generator) < config.blur).to(device)
@@ -149,3 +153,18 @@ def _change_tones(image_BCHW: torch.Tensor, config: AugmentConfig, generator: to
     noise = torch.randn(image_BCHW.shape, generator=generator).to(device)
     strength = config.noise * torch.rand(batch, 1, 1, 1, generator=generator).to(device)
     return (image_BCHW + strength * noise).clamp(-1.0, 1.0)
+
+
+def _turn_hues(image_BCHW: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+    """A share of RGB images turned about the grey axis by any angle, their saturation halved to doubled."""
+    batch = len(image_BCHW)
+    angle_B, stretch_B, chance_B = torch.rand(3, batch, generator=generator).to(image_BCHW.device)
+    turned_B = chance_B < share
+    angle_B111 = (torch.where(turned_B, angle_B * 2.0 - 1.0, 0.0) * math.pi)[:, None, None, None]
+    saturation_B111 = torch.exp2(torch.where(turned_B, stretch_B * 2.0 - 1.0, 0.0))[:, None, None, None]
+    grey_B1HW = image_BCHW.mean(dim=1, keepdim=True)
+    chroma_BCHW = image_BCHW - grey_B1HW
+    # The grey axis times the chroma, as vectors: what a turn by 90 degrees makes of it.
+    across_BCHW = (chroma_BCHW.roll(1, dims=1) - chroma_BCHW.roll(-1, dims=1)) / math.sqrt(3.0)
+    turned_BCHW = chroma_BCHW * angle_B111.cos() + across_BCHW * angle_B111.sin()
+    return grey_B1HW + turned_BCHW * saturation_B111

@@ -1,5 +1,7 @@
 """One warp for image and target; flips are measured."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -73,3 +75,24 @@ def test_only_the_chosen_images_are_softened() -> None:
     assert softened_B.tolist() != [True] * 6
     assert softened_B.any()
     assert torch.equal(mixed_BCHW, torch.where(softened_B[:, None, None, None], soft_BCHW, sharp_BCHW))
+
+
+STILL = AugmentConfig(rotation=0, scale=1, aspect=1, shift=0, elastic=0, brightness=0, contrast=0, gamma=0, colour=0)
+
+
+def test_turned_hues_keep_the_brightness_and_go_all_around() -> None:
+    image = torch.zeros(256, 3, 4, 4)
+    image[:, 0] = 0.3  # reddish
+    config = replace(STILL, noise=0, blur=0, turned=0.7)
+    turned, _ = augment(image, torch.ones(256, 1, 4, 4), config, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(turned.mean(dim=1), image.mean(dim=1))
+    strongest = turned[:, :, 0, 0].argmax(dim=1).bincount(minlength=3)
+    assert (strongest > 20).all(), "red, green and blue ones"
+    assert torch.isclose(turned, image, atol=1e-5).all(dim=(1, 2, 3)).float().mean() > 0.2, "some stay as they are"
+
+
+def test_grey_images_have_no_hue_to_turn() -> None:
+    image = (torch.rand(4, 1, 8, 8) - 0.5).expand(-1, 3, -1, -1)
+    config = replace(STILL, noise=0, blur=0, turned=0.7)
+    turned, _ = augment(image, torch.ones(4, 1, 8, 8), config, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(turned, image)
