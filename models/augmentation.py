@@ -7,6 +7,7 @@ Axes: B batch, C channel, H height, W width. Images are float in [-1, 1].
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -59,6 +60,13 @@ def measure_symmetry(examples: Sequence[Example], *, num_classes: int, grid: int
     """
     layouts = np.stack([_layout(example.label_HW, num_classes, grid) for example in examples])
     return _is_symmetric(layouts, axis=3), _is_symmetric(layouts, axis=2)
+
+
+def mirrors(across: bool, upside_down: bool) -> list[tuple[int, ...]]:
+    """Axes of BCHW to flip, none first: every mirror image that means the same where these mirrors do."""
+    columns: list[tuple[int, ...]] = [(), (3,)] if across else [()]
+    rows: list[tuple[int, ...]] = [(), (2,)] if upside_down else [()]
+    return [row + column for row, column in product(rows, columns)]
 
 
 def resolve(config: AugmentConfig, examples: Sequence[Example], *, num_classes: int) -> AugmentConfig:

@@ -54,6 +54,8 @@ class FusionConfig:
     """Timesteps of the features it was fitted on."""
     mirror: bool = False
     """Whether an image and its mirror image mean the same, so that labels may be averaged over both."""
+    upside_down: bool = False
+    """Whether an image turned over, top to bottom, means the same, too."""
 
     @property
     def tap_timestep(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.augmentation import mirrors
 from models.contracts import ClassSpec, FeatureSource, Generator, NotOffered
 from models.examples import to_float_images, to_uint8_images
 from models.heads.fusion import FusionHead
@@ -26,8 +27,9 @@ class FusionLabeller:
         self.generator = generator
         self.head: FusionHead = head.eval()
         self.title = f"Head on the {'generator' if generator.can_sample else 'encoder'}"
-        # Where there is no noise, the image and its mirror image are all the views there are.
-        distinct = views if generator.num_train_timesteps > 1 else 1 + head.config.mirror
+        self._flips = mirrors(head.config.mirror, head.config.upside_down)
+        # Where there is no noise, the image and its mirror images are all the views there are.
+        distinct = views if generator.num_train_timesteps > 1 else len(self._flips)
         self.views = max(1, min(views, distinct))
 
     @classmethod
@@ -47,21 +49,21 @@ class FusionLabeller:
     def members(self, images_BHWC: np.ndarray, *, seeds: Sequence[int]) -> Tensor:
         """Distributions of real images, KBCHW with K = members x views.
 
-        Every view noises the images anew, at the next of the head's timesteps; every second one is seen in the mirror
-        where the head may.
+        Every view noises the images anew, at the next of the head's timesteps, and sees them in the next of the mirrors
+        that mean the same to the head.
         """
         image_BCHW = to_float_images(images_BHWC).to(self.generator.device)
         config = self.head.config
         timesteps = (config.tap_timestep, *(t for t in config.tap_timesteps if t != config.tap_timestep))
         answers = []
         for view in range(self.views):
-            flipped = config.mirror and view % 2 == 1
-            seen_BCHW = image_BCHW.flip(-1) if flipped else image_BCHW
+            axes = self._flips[view % len(self._flips)]
+            seen_BCHW = image_BCHW.flip(axes)
             view_seeds = [seed * 1009 + view for seed in seeds]
             timestep = timesteps[view % len(timesteps)]
             features = self.generator.encode(seen_BCHW, tap_timestep=timestep, seeds=view_seeds)
             answer_KBCHW = self._distributions(features, seen_BCHW)
-            answers.append(answer_KBCHW.flip(-1) if flipped else answer_KBCHW)
+            answers.append(answer_KBCHW.flip([axis + 1 for axis in axes]))
         return torch.cat(answers)
 
     def sample(self, seeds: Sequence[int], *, num_steps: int) -> tuple[np.ndarray, Tensor]:

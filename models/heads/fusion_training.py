@@ -238,6 +238,7 @@ class _FusionWork:
                     dropout=config.dropout,
                     tap_timesteps=candidate.tap_timesteps,
                     mirror=bool(config.augment.horizontal_flip),
+                    upside_down=bool(config.augment.vertical_flip),
                 )
             )
         draw = torch.Generator().manual_seed(config.seed * 7919)

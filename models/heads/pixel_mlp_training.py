@@ -11,13 +11,12 @@ Axes: B batch, C channel, H, W, K members, P pixels of an image, R rows (pixels 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from models.augmentation import measure_symmetry
+from models.augmentation import measure_symmetry, mirrors
 from models.contracts import ClassSpec, Features, FeatureSource, Progress, Stop, Stopped
 from models.distillation import soft_cross_entropy
 from models.examples import Example, to_float_images
@@ -174,12 +173,12 @@ def encode_bank(
     """Features of the copies, one pass of the generator per copy and timestep. Raises Stopped between passes."""
     image_BCHW = to_float_images([example.image_HWC for example in examples])
     target_BCHW = one_hot_targets(examples, classes)
-    mirrors = _mirrors(examples, len(classes))
+    axes_to_flip = mirrors(*measure_symmetry(examples, num_classes=len(classes)))
     draw = torch.Generator().manual_seed(config.seed * 7919)
     chunks: list[Features] = []
     targets: list[Tensor] = []
-    for copy in range(_num_copies(generator, config.copies, len(mirrors), len(examples), len(tap_timesteps))):
-        axes = mirrors[copy % len(mirrors)]
+    for copy in range(_num_copies(generator, config.copies, len(axes_to_flip), len(examples), len(tap_timesteps))):
+        axes = axes_to_flip[copy % len(axes_to_flip)]
         targets.append(target_BCHW.flip(axes).to(device))
         for seen_BCHW in image_BCHW.flip(axes).to(device).split(ENCODED_AT_ONCE):
             if stop is not None and stop():
@@ -188,14 +187,6 @@ def encode_bank(
             chunks.append(encode_at_all(generator, seen_BCHW, tap_timesteps, seeds=seeds))
     features = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
     return PixelBank(features, torch.cat(targets))
-
-
-def _mirrors(examples: Sequence[Example], num_classes: int) -> list[tuple[int, ...]]:
-    """Axes to flip, none first: every mirror image that the labels' layout allows."""
-    horizontal, vertical = measure_symmetry(examples, num_classes=num_classes)
-    across: list[tuple[int, ...]] = [(), (3,)] if horizontal else [()]
-    upside_down: list[tuple[int, ...]] = [(), (2,)] if vertical else [()]
-    return [rows + columns for rows, columns in product(upside_down, across)]
 
 
 def _num_copies(generator: FeatureSource, wanted: int, num_mirrors: int, num_examples: int, num_timesteps: int) -> int:

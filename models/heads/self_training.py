@@ -8,6 +8,7 @@ Axes: B batch, C channel, H, W, K members.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.augmentation import AugmentConfig, resolve
+from models.augmentation import AugmentConfig, mirrors, resolve
 from models.contracts import ClassSpec, FeatureSource, NotOffered, Progress, Stop
 from models.examples import Example, to_float_images
 from models.heads.fusion import CONFIG
@@ -61,10 +62,16 @@ class SelfTrainedStudents:
     title = "Ensemble of students, few labels only"
 
     def __init__(
-        self, students: Sequence[nn.Module], classes: Sequence[ClassSpec], *, mirror: bool, device: torch.device | str
+        self,
+        students: Sequence[nn.Module],
+        classes: Sequence[ClassSpec],
+        *,
+        mirror: bool,
+        upside_down: bool,
+        device: torch.device | str,
     ) -> None:
         self.students = [student.to(device).eval() for student in students]
-        self.mirror, self.device = mirror, torch.device(device)
+        self.mirror, self.upside_down, self.device = mirror, upside_down, torch.device(device)
         self._classes = tuple(classes)
 
     @classmethod
@@ -74,7 +81,7 @@ class SelfTrainedStudents:
         said = json.loads((directory / CONFIG).read_text())
         students = [load_student(_folder(directory, member)) for member in range(said["members"])]
         classes = [ClassSpec(**spec) for spec in said["classes"]]
-        return cls(students, classes, mirror=said["mirror"], device=device)
+        return cls(students, classes, mirror=said["mirror"], upside_down=said.get("upside_down", False), device=device)
 
     def save(self, directory: Path) -> None:
         """Writes every network as a transformers directory."""
@@ -85,6 +92,7 @@ class SelfTrainedStudents:
             "kind": self.kind,
             "members": len(self.students),
             "mirror": self.mirror,
+            "upside_down": self.upside_down,
             "classes": [asdict(spec) for spec in self.classes],
         }
         (directory / CONFIG).write_text(json.dumps(said, indent=2) + "\n")
@@ -95,17 +103,15 @@ class SelfTrainedStudents:
         return self._classes
 
     def members(self, images_BHWC: np.ndarray, *, seeds: Sequence[int]) -> Tensor:
-        """Distributions KBCHW with K = members x views: every image is also seen in the mirror where that means the same.
+        """Distributions KBCHW with K = members x views: every image is also seen in the mirrors that mean the same.
 
         Nothing is random, so the seeds are not used.
         """
         del seeds
         image_BCHW = to_float_images(images_BHWC).to(self.device)
         answers = []
-        for student in self.students:
-            answers.append(student_logits(student, image_BCHW))
-            if self.mirror:
-                answers.append(student_logits(student, image_BCHW.flip(-1)).flip(-1))
+        for student, axes in product(self.students, mirrors(self.mirror, self.upside_down)):
+            answers.append(student_logits(student, image_BCHW.flip(axes)).flip(axes))
         return torch.stack(answers).float().softmax(dim=2)
 
     def sample(self, seeds: Sequence[int], *, num_steps: int) -> tuple[np.ndarray, Tensor]:
@@ -148,7 +154,13 @@ def fit_students(
         )
         students.append(student)
     augment = resolve(config.augment, examples, num_classes=len(classes))
-    labeller = SelfTrainedStudents(students, classes, mirror=bool(augment.horizontal_flip), device=device)
+    labeller = SelfTrainedStudents(
+        students,
+        classes,
+        mirror=bool(augment.horizontal_flip),
+        upside_down=bool(augment.vertical_flip),
+        device=device,
+    )
     card = {
         "kind": labeller.kind,
         "architecture": config.architecture,

@@ -152,10 +152,11 @@ def test_an_unknown_network_is_named(encoder: ImageEncoder, tmp_path: Path) -> N
         ImageEncoder.load(tmp_path)
 
 
-@pytest.mark.parametrize(("mirror", "passes"), [(True, 2), (False, 1)])
-def test_a_head_on_it_labels_real_images_without_a_pass_too_many(mirror: bool, passes: int) -> None:
+@pytest.mark.parametrize(("mirror", "upside_down", "passes"), [(True, True, 4), (True, False, 2), (False, False, 1)])
+def test_a_head_on_it_labels_real_images_without_a_pass_too_many(mirror: bool, upside_down: bool, passes: int) -> None:
     encoder, examples, calls = tiny_encoder(), disc_examples(3), []
-    config = FusionTrainConfig(members=2, width=16, steps=30, augment=AugmentConfig(horizontal_flip=mirror))
+    augment = AugmentConfig(horizontal_flip=mirror, vertical_flip=upside_down)
+    config = FusionTrainConfig(members=2, width=16, steps=30, augment=augment)
     fitted = fit_fusion(encoder, examples, STUFF, config, device=torch.device("cpu"))
     assert fitted.card["tap_timesteps"] == [0]
     encoder.network.register_forward_pre_hook(lambda *_: calls.append(1))  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.augmentation import AugmentConfig
 from models.contracts import NotOffered, Stopped
 from models.examples import to_uint8_images
 from models.generators.stylegan2 import StyleGAN2Generator
@@ -19,7 +20,8 @@ from tests.models.tiny import STUFF, disc_examples, tiny_encoder, tiny_generator
 
 CPU = torch.device("cpu")
 FUSION = HEAD_KINDS["fusion"]
-CONFIG = FusionTrainConfig(members=2, width=8, steps=4, batch_size=2, tap_timestep=0)
+ACROSS = AugmentConfig(horizontal_flip=True, vertical_flip=False)
+CONFIG = FusionTrainConfig(members=2, width=8, steps=4, batch_size=2, tap_timestep=0, augment=ACROSS)
 
 
 def images(count: int) -> np.ndarray:

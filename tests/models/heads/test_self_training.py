@@ -54,23 +54,25 @@ def test_no_seed_is_used_twice() -> None:
     assert sorted(seeds) == list(range(9))
 
 
-@pytest.mark.parametrize("mirror", [False, True])
-def test_the_mirror_is_a_view_where_it_means_the_same(mirror: bool) -> None:
+@pytest.mark.parametrize(("mirror", "upside_down"), [(False, False), (True, False), (True, True)])
+def test_a_mirror_is_a_view_where_it_means_the_same(mirror: bool, upside_down: bool) -> None:
     config = SelfTrainConfig(
         architecture="segformer_nano",
         members=2,
         steps=1,
         batch_size=2,
-        augment=AugmentConfig(horizontal_flip=mirror),
+        augment=AugmentConfig(horizontal_flip=mirror, vertical_flip=upside_down),
     )
     labeller = fit_students(None, disc_examples(2), THINGS, config, device=CPU).labeller
     images = np.stack([example.image_HWC for example in disc_examples(2)])
     with torch.inference_mode():
         members_KBCHW = labeller.members(images, seeds=[0, 1])
-        flipped_KBCHW = labeller.members(np.ascontiguousarray(images[:, :, ::-1]), seeds=[0, 1])
-    assert members_KBCHW.shape == (4 if mirror else 2, 2, 3, 32, 32)
-    same = torch.allclose(members_KBCHW.mean(0), flipped_KBCHW.mean(0).flip(-1), atol=1e-5)
-    assert same == mirror
+        across_KBCHW = labeller.members(np.ascontiguousarray(images[:, :, ::-1]), seeds=[0, 1])
+        over_KBCHW = labeller.members(np.ascontiguousarray(images[:, ::-1]), seeds=[0, 1])
+    assert members_KBCHW.shape == (2 * (1 + mirror) * (1 + upside_down), 2, 3, 32, 32)
+    mean_BCHW = members_KBCHW.mean(0)
+    assert torch.allclose(mean_BCHW, across_KBCHW.mean(0).flip(-1), atol=1e-5) == mirror
+    assert torch.allclose(mean_BCHW, over_KBCHW.mean(0).flip(-2), atol=1e-5) == upside_down
 
 
 def test_saved_students_answer_alike_and_are_found_by_their_kind(tmp_path: Path) -> None:
