@@ -165,6 +165,8 @@ def test_a_head_on_it_labels_real_images_without_a_pass_too_many(mirror: bool, u
     assert len(calls) == passes
     labels_BHW = np.stack([example.label_HW for example in examples])
     assert (batch.labels_BHW == labels_BHW).mean() > 0.8
+    over = label_encoded(fitted.labeller, np.ascontiguousarray(images_BHWC[:, ::-1]), seeds=range(3))
+    assert np.allclose(over.probabilities_BCHW[:, :, ::-1], batch.probabilities_BCHW, atol=1e-2) == upside_down
 
 
 def test_pixel_classifiers_on_it_read_every_image_once() -> None:

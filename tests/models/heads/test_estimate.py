@@ -37,7 +37,7 @@ def test_it_is_measured_on_what_was_not_fitted_with_fewer_steps() -> None:
 
 def test_it_says_what_filtering_would_be_worth_on_the_images_of_all_folds() -> None:
     config = replace(QUICK, members=2, steps=60)
-    found = estimate(HEAD_KINDS["student"], None, disc_examples(5), STUFF, config, device=CPU)
+    found = estimate(HEAD_KINDS["student"], [], disc_examples(5), STUFF, config, device=CPU)
     assert found is not None
     curve = found["filter_curve"]
     assert curve["num_images"] == 5
