@@ -64,9 +64,12 @@ def benchmark(
         client = Client(supervisor.url)
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
         counts = _counts(labels)
-        uploads = _upload(client, record, pack, counts, generator_minutes)
-        facts = with_digest(record.facts(), uploads["generator_digest"], given=pack.generator is not None)
-        facts |= {name: uploads[name] for name in ("unlabelled", "held_out", "all_labels", "generator")}
+        uploads, facts = _upload(client, record, pack, counts), record.facts()
+        facts |= {name: uploads[name] for name in ("unlabelled", "held_out", "all_labels")}
+        name = None
+        if any(row.generator for row in wanted):
+            name, digest = _generator(client, pack, uploads["pool"], generator_minutes)
+            facts = with_digest({**facts, "generator": name}, digest, given=pack.generator is not None)
         command = shlex.join(["label-factory", *sys.argv[1:]])
         facts |= {"device": _device(), "commands": list(dict.fromkeys([*facts.get("commands", []), command]))}
         fixed: Json = {"images": images, "student_steps": student_steps, "head_steps": head_steps}
@@ -78,7 +81,7 @@ def benchmark(
             few={int(count): set_id for count, set_id in uploads["few"].items()},
             test=uploads["test"],
             pool=uploads["pool"],
-            generator=uploads["generator"],
+            generator=name,
             encoder=encoder,
             weights=weights,
             num_images=images,
@@ -123,8 +126,14 @@ def report(record: Record, failed: Mapping[str, str]) -> None:
     console.print(f"written to {record.folder / 'README.md'} and results.json")
 
 
-def _upload(client: Client, record: Record, pack: Pack, counts: list[int], minutes: float) -> Json:
-    """Upload what this service has not yet and train its generator; ids are kept at once, so that nothing is sent twice."""
+def _generator(client: Client, pack: Pack, pool_id: str, minutes: float) -> tuple[str, str]:
+    """Name and digest of the pack's generator, trained where there is none."""
+    name = pack.generator_name(client, pool_id, minutes)
+    return name, next(str(known["digest"]) for known in client.items("/v1/generators") if known["name"] == name)
+
+
+def _upload(client: Client, record: Record, pack: Pack, counts: list[int]) -> Json:
+    """Upload what this service has not yet; ids are kept at once, so that nothing is sent twice."""
     known = record.facts().get("pack")
     if known not in (None, pack.name):
         raise CliError(f"{record.folder} holds a benchmark of {known}; choose another --out")
@@ -147,10 +156,6 @@ def _upload(client: Client, record: Record, pack: Pack, counts: list[int], minut
             few = pack.upload_annotations(client, "few.zip", f"{pack.name}, {count} labels", first=count)
             ids["few"][str(count)] = few["id"]
             record.keep_uploads(ids)
-    name = pack.generator_name(client, ids["pool"], minutes)
-    digest = next(known["digest"] for known in client.items("/v1/generators") if known["name"] == name)
-    ids |= {"generator": name, "generator_digest": digest}
-    record.keep_uploads(ids)
     return ids
 
 

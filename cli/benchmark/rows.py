@@ -28,6 +28,8 @@ class Row:
     """Which row of that report."""
     every_count: bool = False
     """Measured at every number of labels; the others at the smallest ones."""
+    generator: bool = True
+    """Needs one, if only for the time that our path takes with it."""
 
 
 def _ours() -> Iterator[Row]:
@@ -39,18 +41,24 @@ def _ours() -> Iterator[Row]:
 ROWS: dict[str, Row] = {
     row.key: row
     for row in (
-        Row("few", "few labels only", FEW, every_count=True),
+        Row("few", "few labels only", FEW, every_count=True, generator=False),
         Row("few_long", "few labels only, whole budget", "few-long", every_count=True),
-        Row("few_imagenet", "few labels only, from ImageNet weights", "few-imagenet", every_count=True),
-        Row("self_training", "self-training without a generator", "self-training"),
+        Row(
+            "few_imagenet",
+            "few labels only, from ImageNet weights",
+            "few-imagenet",
+            every_count=True,
+            generator=False,
+        ),
+        Row("self_training", "self-training without a generator", "self-training", generator=False),
         Row("ddpm_seg", "DDPM-seg: pixel MLPs on the test images", "ddpm-seg", "head"),
         Row("dataset_ddpm", "DatasetDDPM: hard labels on samples", "dataset-ddpm"),
         Row("head", "our head on the test images", "head", "head"),
         *_ours(),
         Row("ensemble_head", "our heads on generator and encoder", "ensemble-head", "head"),
         Row("ensemble", "ours: label, generator and encoder", "ensemble"),
-        Row("encoder_head", "head on a frozen encoder", "encoder-head", "head"),
-        Row("encoder", "distilled from a frozen encoder", "encoder"),
+        Row("encoder_head", "head on a frozen encoder", "encoder-head", "head", generator=False),
+        Row("encoder", "distilled from a frozen encoder", "encoder", generator=False),
         Row("label_encoded_imagenet", "ours: label, encoded pool, from ImageNet weights", "label-encoded-imagenet"),
     )
 }
@@ -97,7 +105,8 @@ class Materials:
     """Number of labels -> annotation set."""
     test: str
     pool: str
-    generator: str
+    generator: str | None
+    """Its name; None where no row needs one."""
     encoder: str | None
     """A frozen encoder's name, where there is one."""
     num_images: int

@@ -25,12 +25,13 @@ def render(facts: Json, found: Sequence[Point], failed: Mapping[str, str], plots
 
 
 def _preamble(facts: Json) -> list[str]:
-    budget, trained = facts.get("whole_budget_steps"), len(facts["generator_digests"])
-    alike = f" ({trained} trained alike, one in each service that the benchmark ran in)" if trained > 1 else ""
+    budget, trained = facts.get("whole_budget_steps"), len(facts.get("generator_digests", []))
+    drawn = f"generator `{facts['generator']}`" if trained else "no generator"
+    drawn += f" ({trained} trained alike, one in each service that the benchmark ran in)" if trained > 1 else ""
     return [
         *(f"    {command}" for command in facts["commands"]),
         "",
-        f"{facts['held_out']} held-out images; {facts['unlabelled']} unlabelled ones; generator `{facts['generator']}`{alike}; computed on {facts['device']}.",
+        f"{facts['held_out']} held-out images; {facts['unlabelled']} unlabelled ones; {drawn}; computed on {facts['device']}.",
         "Mean ± sample standard deviation over the seeds done (their number in brackets where it is not the same for all); same student, augmentation and steps in every row"
         + (f", but for the whole budget: {budget} steps, the time of our whole path." if budget else "."),
         "In italics the label multiplier: for the same mIoU the few labels alone need so many times as many labels (at the better of their budgets, interpolated on their own curve).",

@@ -70,3 +70,11 @@ def test_without_samples_or_encoder_their_rows_are_left_out_and_an_unknown_row_i
     }  # fmt: skip
     with pytest.raises(CliError, match="there is no row nonsense"):
         chosen_rows("few,nonsense", sampled=True, encoder=True, weights=True)
+
+
+def test_rows_that_need_no_generator_make_jobs_without_one() -> None:
+    free = [row for row in ROWS.values() if not row.generator]
+    assert {row.key for row in free} == {"few", "few_imagenet", "self_training", "encoder", "encoder_head"}
+    materials = Materials(few={5: "ann_5"}, test="ann_t", pool="pool_1", generator=None, encoder="lite", num_images=0)
+    jobs = tasks(free, [(Cell(5, 0), True)], materials)
+    assert all(task.body.get("generator", "lite") == "lite" for task in jobs)
