@@ -10,7 +10,7 @@ from cli.client import Json
 def render(facts: Json, found: Sequence[Point], failed: Mapping[str, str], plots: Sequence[str]) -> str:
     """The page of a benchmark."""
     counts = sorted({point.labels for point in found})
-    lines = [f"# {facts['pack']}: how many labels is one label worth?", "", *_preamble(facts), ""]
+    lines = [f"# {facts['pack']}: how many labels is one label worth?", "", *_preamble(facts, found), ""]
     if not found:
         return "\n".join([*lines, "Nothing is measured yet.", ""])
     lines += ["## mIoU on held-out images", "", *_scores(found, counts, "miou", with_multiplier=True), ""]
@@ -24,8 +24,9 @@ def render(facts: Json, found: Sequence[Point], failed: Mapping[str, str], plots
     return "\n".join([*lines, ""])
 
 
-def _preamble(facts: Json) -> list[str]:
-    budget, trained = facts.get("whole_budget_steps"), len(facts.get("generator_digests", []))
+def _preamble(facts: Json, found: Sequence[Point]) -> list[str]:
+    budget = facts.get("whole_budget_steps") if any(point.row == "few_long" for point in found) else None
+    trained = len(facts.get("generator_digests", []))
     drawn = f"generator `{facts['generator']}`" if trained else "no generator"
     drawn += f" ({trained} trained alike, one in each service that the benchmark ran in)" if trained > 1 else ""
     return [
