@@ -87,11 +87,13 @@ def trained(mode: Mode, architecture: str = "segformer_nano", **changes: Any) ->
 
 @pytest.mark.parametrize("architecture", ["segformer_nano", "upernet_textnet"])
 def test_a_mix_without_weight_on_the_features_is_label_distillation(architecture: str) -> None:
-    label, mix = trained("label", architecture), trained("mix", architecture, feature_weight=0.0)
+    # A few steps: the gradient's norm sums over more tensors in a mix, and its last bit tells long runs apart.
+    short: dict[str, Any] = {"steps": 3, "finetune_steps": 0}
+    label, mix = trained("label", architecture, **short), trained("mix", architecture, feature_weight=0.0, **short)
     assert label.keys() == mix.keys()
     for name, value in label.items():
         assert torch.allclose(value.float(), mix[name].float(), atol=1e-5), name
-    weighted = trained("mix", architecture)
+    weighted = trained("mix", architecture, **short)
     assert any(not torch.allclose(value.float(), weighted[name].float(), atol=1e-3) for name, value in label.items())
 
 
