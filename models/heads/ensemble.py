@@ -81,8 +81,9 @@ def fit_labeller(
 ) -> FittedHead:
     """Fit a labeller of this kind on every source that reads images, one after the other (without any: one that needs none).
 
-    A first source that only draws is the painter of what the others label. Each reads those of `config.tap_blocks` that it has. Of several the card is the first one's with the steps and seconds
-    of all, and under `beside` the cards of the others.
+    A first source that only draws is the painter of what the others label. Each reads those of `config.tap_blocks` that
+    it has. Of several the card is the first one's with the steps and seconds of all, and under `beside` the cards of the
+    others.
     With a checkpoint path the fit goes on with the source, and the step, at which it was stopped.
     """
     fits: list[FittedHead] = []
