@@ -51,4 +51,8 @@ test: $(VENV)/installed-dev ## every test that is not marked slow
 test-slow: $(VENV)/installed-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-.PHONY: help install install-dev demo up check bench test test-slow
+sbom: $(VENV)/installed-dev ## what is installed, each package with version and licence, as CycloneDX (build/sbom.cdx.json)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json $(BIN)/python
+
+.PHONY: help install install-dev demo up check bench test test-slow sbom
