@@ -38,7 +38,7 @@ def main() -> None:
         port=options.port,
         http=ImpatientProtocol,
         access_log=False,
-        log_level=settings.log_level,
+        log_config=None,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )

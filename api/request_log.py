@@ -65,7 +65,13 @@ class RequestLog:
                 route=route,
                 status=status,
                 milliseconds=round(seconds * 1000, 1),
+                **_named_ids(scope),
             )
+
+
+def _named_ids(scope: Scope) -> dict[str, str]:
+    """Ids that the path names: `job_id`, `step_id`, ..."""
+    return {name: str(value) for name, value in scope.get("path_params", {}).items() if name.endswith("_id")}
 
 
 def _request_id(scope: Scope) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import and_, delete, func, insert, or_, select
 
+from service import tallies
 from service.errors import BadRequest, Conflict, NotFound
 from service.ids import new_id
 from service.job_spec import LabelSpec, parse
@@ -117,6 +118,7 @@ def record_shard(work: Work, dataset_id: str, shard: NewShard, images: Sequence[
     rows = [{"dataset_id": dataset_id, "shard_index": shard.index, **asdict(image)} for image in images]
     if rows:
         work.session.execute(insert(DatasetImage), rows)
+    tallies.images_labelled(work, shard.pool_kind, shard.num_images)
 
 
 def require_building(row: Dataset) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import structlog
 
 from service.settings import Settings
 
@@ -13,7 +14,7 @@ RING_TASK = "label_factory.ring"
 QUEUES = ("gpu", "cpu")
 RING_SECONDS = 600
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Doorbell(Protocol):
@@ -57,7 +58,7 @@ class CeleryDoorbell:
             # Rings pile up while all workers are busy; old ones say nothing new. Long, because clocks differ.
             self._app.send_task(RING_TASK, args=[queue], queue=queue, ignore_result=True, expires=RING_SECONDS)
         except Exception as error:  # noqa: BLE001 - the row is committed; the reaper rings again
-            log.warning("could not ring the %s workers: %s", queue, error)
+            log.warning("could not ring the workers", queue=queue, error=str(error))
 
 
 def celery_options() -> dict[str, Any]:

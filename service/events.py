@@ -50,6 +50,7 @@ def append(work: Work, job_id: str, step_id: str | None, event_type: EventType, 
 
 def job_state(work: Work, job: Job) -> None:
     """Record the state a job has now."""
+    work.note("job state", job_id=job.id, kind=job.kind, state=job.state)
     append(work, job.id, None, "job.state", {"state": job.state, "error": job.error, "result": job.result})
 
 

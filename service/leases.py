@@ -11,7 +11,7 @@ from typing import Literal
 
 from sqlalchemy import and_, or_, select
 
-from service import events
+from service import events, tallies
 from service.advance import ENDED, advance, cancel_ready_steps
 from service.clock import database_now, read_clock
 from service.errors import LeaseLost, NotFound
@@ -47,6 +47,7 @@ def close(
     if peak_memory_bytes is not None:
         step.peak_memory_bytes = max(step.peak_memory_bytes or 0, peak_memory_bytes)
     work.session.flush()
+    tallies.step_ended(work, step)
     events.step_state(work, step)
     advance(work, step.job_id)
 
@@ -92,6 +93,7 @@ def sweep_stopped_jobs(work: Work) -> int:
 
 def _expire(work: Work, step: Step, job: Job) -> None:
     step.lost += 1
+    work.note("the worker of a step was lost", job_id=job.id, step_id=step.id, kind=step.kind, owner=step.owner)
     if job.state not in ACTIVE:
         close(work, step, "cancelled")
     elif step.attempt >= work.settings.max_attempts:
@@ -106,7 +108,7 @@ def _lost_problem(step: Step) -> dict[str, object]:
         detail = f"the worker was lost {step.lost} times while running this step"
     else:
         detail = f"all {step.attempt} attempts are used up; the worker was lost {step.lost} times"
-    return {"type": "worker-lost", "title": "The worker was lost", "status": 500, "detail": detail}
+    return {"type": tallies.WORKER_LOST, "title": "The worker was lost", "status": 500, "detail": detail}
 
 
 def _end_attempt(work: Work, step: Step, state: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Select, and_, case, func, or_, select, update
 
-from service import events
+from service import events, tallies
 from service.clock import database_now, read_clock
 from service.errors import BadRequest, LeaseLost, NotFound
 from service.job_spec import JobSpec, parse
@@ -195,6 +195,7 @@ def record_failure(
     """Record a problem document; a retryable one is tried again later while attempts remain. Raises LeaseLost."""
     step, job = hold(work, step_id, token)
     step.error = dict(error)
+    tallies.attempt_failed(work, step.kind, str(error.get("type", "internal")))
     if retryable and job.state in ACTIVE and step.attempt < work.settings.max_attempts:
         pause = work.settings.retry_backoff_seconds * 2 ** (step.attempt - 1)
         step.not_before = read_clock(work.session) + timedelta(seconds=pause)
@@ -266,6 +267,7 @@ def list_page(work: Work, job_id: str, *, after: str | None = None, limit: int =
 
 
 def counts(work: Work) -> dict[tuple[str, str], int]:
-    """Number of steps by (queue, state), of jobs that go on."""
-    query = select(Step.queue, Step.state, func.count()).group_by(Step.queue, Step.state)
+    """Number of steps that wait or run, by (queue, state)."""
+    query = select(Step.queue, Step.state, func.count()).where(Step.state.in_(["ready", "running"]))
+    query = query.group_by(Step.queue, Step.state)
     return {(queue, state): number for queue, state, number in work.session.execute(query)}

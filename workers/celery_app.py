@@ -22,6 +22,9 @@ HAND_OVER = signal.SIGUSR2
 """From the main process to its children: stop at the next batch. They ignore SIGTERM's usual meaning in Celery."""
 
 
+QUEUES_VARIABLE = "CELERY_WORKER_QUEUES"
+"""Environment of the children: the queues that the main process listens to, which Celery does not tell them."""
+
 _shutdown = threading.Event()
 """Ends the reaper of the main process."""
 
@@ -37,7 +40,6 @@ app.conf.update(celery_options())
 app.conf.update(
     # Most rings find nothing: counting them would restart the child, and load torch again, for no reason.
     worker_max_tasks_per_child=None,
-    # structlog writes to standard error itself.
     worker_redirect_stdouts=False,
 )
 
@@ -48,16 +50,26 @@ def ring(queue: str) -> None:
         pass
 
 
+def _configure_logging(**_: Any) -> None:
+    configure_logging(Settings())
+
+
 def _start_child(**_: Any) -> None:
     # Not imported above: the main process would load torch and hold it for nothing.
-    _Child.process = importlib.import_module("workers.process").start_process(Settings())
-    signal.signal(HAND_OVER, lambda *_: _Child.process.shutdown.set())
+    queues = os.environ[QUEUES_VARIABLE].split(",")
+    process = importlib.import_module("workers.process").start_process(Settings(), queues)
+    _Child.process = process
+    signal.signal(HAND_OVER, lambda *_: process.shutdown.set())
+    presence = importlib.import_module("workers.presence")
+    presence.start_presence(process.factory, process.owner, process.queues, process.shutdown)
+
+
+def _tell_queues(instance: Any, **_: Any) -> None:
+    os.environ[QUEUES_VARIABLE] = ",".join(instance.app.amqp.queues.consume_from)
 
 
 def _start_main(**_: Any) -> None:
-    settings = Settings()
-    configure_logging(settings)
-    start_reaper(build_factory(settings), _shutdown)
+    start_reaper(build_factory(Settings()), _shutdown)
 
 
 def _hand_over(**_: Any) -> None:
@@ -68,6 +80,9 @@ def _hand_over(**_: Any) -> None:
 
 
 app.task(name=RING_TASK, ignore_result=True)(ring)
+# A receiver of this signal is all that keeps Celery from setting up logging of its own.
+signals.setup_logging.connect(_configure_logging)
+signals.celeryd_after_setup.connect(_tell_queues)
 signals.worker_process_init.connect(_start_child)
 signals.worker_ready.connect(_start_main)
 signals.worker_shutting_down.connect(_hand_over)

@@ -10,10 +10,14 @@ import structlog
 
 from service.database import migrate
 from service.settings import Settings
+from workers.presence import start_presence
 from workers.process import WorkerProcess, start_process
 from workers.reaper import start_reaper
 
 log = structlog.get_logger(__name__)
+
+FAREWELL_SECONDS = 5.0
+"""For taking leave; a database that is away must not keep the process."""
 
 
 def run(process: WorkerProcess, *, until_idle: bool = False) -> None:
@@ -48,8 +52,10 @@ def main() -> None:
     stop_on_signals(process.shutdown)
     migrate(process.factory.settings.resolved_database_url)
     log.info("worker is up", owner=process.owner)
+    presence = start_presence(process.factory, process.owner, process.queues, process.shutdown)
     run(process, until_idle=options.until_idle)
     process.shutdown.set()
+    presence.join(FAREWELL_SECONDS)
     process.factory.close()
     log.info("worker ends", owner=process.owner)
 

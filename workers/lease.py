@@ -6,6 +6,7 @@ Not from the computing thread: one long call into torch must not lose the lease.
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from enum import StrEnum
 from types import TracebackType
 
@@ -41,7 +42,13 @@ class Lease:
         self._beaten_at = time.monotonic()
         self._shown: Progress | None = None
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"lease-{step.id}", daemon=True)
+        self._thread = threading.Thread(
+            # With the ids that are bound to the log.
+            target=copy_context().run,
+            args=(self._run,),
+            name=f"lease-{step.id}",
+            daemon=True,
+        )
 
     def stop_reason(self) -> StopReason | None:
         """Why the work must stop, or None while it may go on."""
@@ -85,6 +92,6 @@ class Lease:
 
     def _missed(self, error: Exception) -> None:
         silence = time.monotonic() - self._renewed_at
-        log.warning("heartbeat failed", step=self._step.id, silence=round(silence, 1), error=str(error))
+        log.warning("heartbeat failed", silence=round(silence, 1), error=str(error))
         if silence >= self._factory.settings.lease_seconds:
             self._reason = StopReason.LOST

@@ -32,6 +32,17 @@ def host_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
     return min(rooms) if rooms else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def memory_in_use(device: torch.device, meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> tuple[int, int]:
+    """(Bytes taken by whomever, bytes in all) of the accelerator, or of the machine or the container it allows less."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return int(total - free), int(total)
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):
+        total = min(total, int((cgroup / "memory.max").read_text()))
+    return max(total - host_memory(meminfo, cgroup), 0), total
+
+
 def needed_memory(generator: Generator) -> int:
     """Bytes for the weights, as the headers of their files count them, and for one image on its way."""
     pixels = (generator.image_height or 0) * (generator.image_width or 0)  # of an encoder of any size: its weights

@@ -29,15 +29,19 @@ class WorkerProcess:
     """Database, objects, settings."""
     owner: str
     """Name in the rows of the steps it holds."""
+    queues: Sequence[str] = QUEUES
+    """Queues it takes steps from."""
     shutdown: threading.Event = field(default_factory=threading.Event)
     """Set by a signal: stop at the next batch, give the step back, end."""
 
-    def run_one(self, queues: Sequence[str] = QUEUES) -> bool:
+    def run_one(self, queues: Sequence[str] = ()) -> bool:
         """Run one step; False when there is none or the process is to end. Never raises: a worker outlives its steps."""
         if self.shutdown.is_set():
             return False
         try:
-            return run_next_step(self.factory, self.owner, HANDLERS, queues=queues, shutdown=self.shutdown)
+            return run_next_step(
+                self.factory, self.owner, HANDLERS, queues=queues or self.queues, shutdown=self.shutdown
+            )
         except Exception:
             # Neither claim nor record reached the database. The lease runs out, and the step is taken up again.
             log.exception("the database did not answer")
@@ -45,11 +49,11 @@ class WorkerProcess:
             return False
 
 
-def start_process(settings: Settings) -> WorkerProcess:
+def start_process(settings: Settings, queues: Sequence[str] = QUEUES) -> WorkerProcess:
     """Make the process's parts; call once, in the process that computes."""
     configure_logging(settings)
     # Their bars are for terminals; here they would fill the log.
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     limit_threads(settings.torch_threads)
-    return WorkerProcess(build_factory(settings), f"{socket.gethostname()}:{os.getpid()}")
+    return WorkerProcess(build_factory(settings), f"{socket.gethostname()}:{os.getpid()}", queues)

@@ -43,7 +43,9 @@ def run_next_step(
             work.ring(step.queue)
     if step is None:
         return False
-    with structlog.contextvars.bound_contextvars(job=step.job_id, step=step.id, kind=step.kind, index=step.index):
+    with structlog.contextvars.bound_contextvars(
+        job_id=step.job_id, step_id=step.id, kind=step.kind, index=step.index, attempt=step.attempt
+    ):
         _Attempt(factory, step, shutdown or threading.Event()).run(handlers)
     return True
 
@@ -62,7 +64,7 @@ class _Attempt:
 
     def run(self, handlers: Mapping[str, Handler]) -> None:
         started = time.monotonic()
-        log.info("step begins", attempt=self.step.attempt)
+        log.info("step begins")
         try:
             with self.lease:
                 ending = self._run_handler(handlers)

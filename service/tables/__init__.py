@@ -11,6 +11,8 @@ from service.tables.job import Job
 from service.tables.report import Report
 from service.tables.step import Step
 from service.tables.student import Student
+from service.tables.tally import Tally
+from service.tables.worker import Worker
 
 __all__ = [
     "AnnotationSet",
@@ -28,4 +30,6 @@ __all__ = [
     "Report",
     "Step",
     "Student",
+    "Tally",
+    "Worker",
 ]

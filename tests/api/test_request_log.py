@@ -7,6 +7,8 @@ import structlog
 from fastapi.testclient import TestClient
 
 from service import jobs
+from service.bootstrap import Factory
+from tests import factories
 
 
 def test_a_well_formed_id_is_kept(client: TestClient) -> None:
@@ -27,6 +29,16 @@ def test_each_request_is_one_line(client: TestClient) -> None:
     assert [line["event"] for line in lines] == ["request"]
     assert lines[0]["route"] == "/v1/jobs/{job_id}"
     assert (lines[0]["status"], lines[0]["path"]) == (404, "/v1/jobs/job_x")
+    assert lines[0]["job_id"] == "job_x"
+
+
+def test_what_a_request_did_is_logged_with_its_id(client: TestClient, factory: Factory) -> None:
+    job = factories.make_job(factory)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars])
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        client.post(f"/v1/jobs/{job.id}:cancel", headers={"x-request-id": "from-outside"})
+    assert [line["event"] for line in lines] == ["job state", "job state", "request"]
+    assert {(line["request_id"], line["job_id"]) for line in lines} == {("from-outside", job.id)}
 
 
 def test_a_crash_is_logged_with_its_error(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+import structlog
 
 from models.contracts import Stopped
 from service import jobs, steps
@@ -199,3 +200,26 @@ def test_a_nearly_full_disk_fails_the_step_before_it_begins(tmp_path, migrated_s
     assert error is not None
     assert error["type"] == "disk-full"
     assert run(factory, None) is False
+
+
+def test_every_line_about_a_step_carries_its_ids(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the thread that renews the lease included."""
+    job = factories.make_job(factory)
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("away")
+
+    def handler(context: StepContext) -> Outcome:
+        with monkeypatch.context() as patch:
+            patch.setattr(steps, "heartbeat", unreachable)
+            threading.Event().wait(0.5)
+        raise ValueError("a shape is wrong")
+
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        run(factory, handler)
+    step = only_step(factory, job.id)
+    assert {"step begins", "heartbeat failed", "step failed", "step ends"} <= {line["event"] for line in lines}
+    for line in lines:
+        assert line["job_id"] == job.id
+        assert line.get("step_id", step.id) == step.id
+        assert "step_id" in line or line["event"] == "job state"
