@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import annotations, datasets, demo, generators, jobs, pools, reports, service, students
+from cli import annotations, datasets, demo, generators, jobs, label, pools, reports, service, students
 from cli.benchmark.command import benchmark
 from cli.client import CliError
 from cli.output import console, notices
@@ -23,6 +23,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(students.app, name="students")
 app.add_typer(reports.app, name="reports")
+app.command("label")(label.label)
 app.command("demo")(demo.demo)
 app.command("benchmark")(benchmark)
 app.command("up")(service.up)

@@ -20,12 +20,8 @@ from cli.benchmark.tables import render
 from cli.client import Client, CliError, Json
 from cli.output import console, notices
 from cli.packs import Pack, read_pack
+from cli.shipped_weights import make_encoder, make_weights
 from cli.supervisor import running_service
-
-ENCODER = "efficientnet_lite0"
-"""The network whose ImageNet weights come with a package."""
-IMAGENET_WEIGHTS = "efficientnet-lite0"
-"""The same weights as what a student starts from: their name in the service."""
 
 
 def benchmark(
@@ -53,29 +49,24 @@ def benchmark(
     pack = read_pack(pack_dir, generator)
     if pack.unlabelled is None:
         raise CliError(f"{pack.folder} has no unlabelled.zip, whose images most rows learn from")
-    record = Record(out)
+    record, counts = Record(out), _counts(labels)
     generators, encoder = _generators(pack, out / "generators")
-    weights = _weights(out / "weights")
+    weights = make_weights(out / "weights")
     wanted = chosen_rows(rows, sampled=images > 0, encoder=encoder is not None, weights=weights is not None)
     service = running_service(
         out / "service", port=port, generators=generators, weights=out / "weights", workers=workers
     )
+    fixed: Json = {"images": images, "student_steps": student_steps, "head_steps": head_steps}
+    if whole_budget_steps is not None:
+        fixed["whole_budget_steps"] = whole_budget_steps
     with service as supervisor:
         client = Client(supervisor.url)
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
-        counts = _counts(labels)
-        uploads, facts = _upload(client, record, pack, counts), record.facts()
-        facts |= {name: uploads[name] for name in ("unlabelled", "held_out", "all_labels")}
+        uploads = _upload(client, record, pack, counts)
+        record.keep_facts(with_fixed(record.facts() | _facts(record, uploads), fixed))
         name = None
         if any(row.generator for row in wanted):
-            name, digest = _generator(client, pack, uploads["pool"], generator_minutes)
-            facts = with_digest({**facts, "generator": name}, digest, given=pack.generator is not None)
-        command = shlex.join(["label-factory", *sys.argv[1:]])
-        facts |= {"device": _device(), "commands": list(dict.fromkeys([*facts.get("commands", []), command]))}
-        fixed: Json = {"images": images, "student_steps": student_steps, "head_steps": head_steps}
-        if whole_budget_steps is not None:
-            fixed["whole_budget_steps"] = whole_budget_steps
-        record.keep_facts(with_fixed(facts, fixed))
+            name = _generator(client, record, pack, uploads["pool"], generator_minutes)
         grid = cells(counts, uploads["all_labels"], seeds)
         materials = Materials(
             few={int(count): set_id for count, set_id in uploads["few"].items()},
@@ -126,10 +117,20 @@ def report(record: Record, failed: Mapping[str, str]) -> None:
     console.print(f"written to {record.folder / 'README.md'} and results.json")
 
 
-def _generator(client: Client, pack: Pack, pool_id: str, minutes: float) -> tuple[str, str]:
-    """Name and digest of the pack's generator, trained where there is none."""
+def _generator(client: Client, record: Record, pack: Pack, pool_id: str, minutes: float) -> str:
+    """The name of the pack's generator, trained where there is none; the record keeps it and its digest."""
     name = pack.generator_name(client, pool_id, minutes)
-    return name, next(str(known["digest"]) for known in client.items("/v1/generators") if known["name"] == name)
+    digest = next(str(known["digest"]) for known in client.items("/v1/generators") if known["name"] == name)
+    record.keep_facts(with_digest({**record.facts(), "generator": name}, digest, given=pack.generator is not None))
+    return name
+
+
+def _facts(record: Record, uploads: Json) -> Json:
+    """What this run adds to what is known: how many images of each kind, the machine, its command."""
+    counts = {name: uploads[name] for name in ("unlabelled", "held_out", "all_labels")}
+    command = shlex.join(["label-factory", *sys.argv[1:]])
+    commands = list(dict.fromkeys([*record.facts().get("commands", []), command]))
+    return {**counts, "device": _device(), "commands": commands}
 
 
 def _upload(client: Client, record: Record, pack: Pack, counts: list[int]) -> Json:
@@ -174,36 +175,7 @@ def _generators(pack: Pack, folder: Path) -> tuple[Path, str | None]:
     folder.mkdir(parents=True, exist_ok=True)
     if pack.generator is not None and not (folder / pack.generator.resolve().name).exists():
         shutil.copytree(pack.generator, folder / pack.generator.resolve().name)
-    return folder, _encoder(folder)
-
-
-def _encoder(folder: Path) -> str | None:
-    """Make the directory of the frozen encoder, whose weights a package brings; None where it is not installed."""
-    if not (folder / ENCODER / "generator.json").exists():
-        options = ["--network", ENCODER]
-        if not _made("workers.make_encoder", folder / ENCODER, *options, without="the rows of a frozen encoder"):
-            return None
-    return ENCODER
-
-
-def _weights(folder: Path) -> str | None:
-    """Make the folder of ImageNet weights that a package brings; its name, or None where it is not installed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = folder / IMAGENET_WEIGHTS
-    if (made / "preprocessor_config.json").exists() or _made(
-        "workers.make_weights", made, without="the rows from ImageNet weights"
-    ):
-        return IMAGENET_WEIGHTS
-    return None
-
-
-def _made(module: str, out_dir: Path, *options: str, without: str) -> bool:
-    """Whether an operator's command could make its directory; if not, the reason is printed."""
-    command = [sys.executable, "-m", module, str(out_dir), *options]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        notices.print(f"without {without}: {answer.stderr.strip().rpartition(chr(10))[2]}", markup=False)
-    return answer.returncode == 0
+    return folder, make_encoder(folder)
 
 
 def _plots(found: Sequence[Point], folder: Path) -> list[str]:
