@@ -41,6 +41,7 @@ DESCRIPTIONS = {
     400: "Not readable: broken JSON, a bad cursor, a broken body",
     404: "There is no such thing",
     409: "Not possible in the present state",
+    410: "It was there, and was deleted or has expired",
     413: "Larger than the service takes",
     415: "Not a media type this route takes",
     416: "The range lies outside the file",
@@ -52,8 +53,9 @@ DESCRIPTIONS = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route that may answer these errors (500 is always among them)."""
-    return {status: {"description": DESCRIPTIONS[status], **_content(status)} for status in sorted({*statuses, 500})}
+    """The `responses=` of a route that may answer these errors: 500 too, and 410 where something could be missing."""
+    declared = {*statuses, 500, *((410,) if 404 in statuses else ())}
+    return {status: {"description": DESCRIPTIONS[status], **_content(status)} for status in sorted(declared)}
 
 
 def _content(status: int) -> dict[str, Any]:

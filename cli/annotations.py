@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.client import Client
-from cli.listing import add_list, add_show
+from cli.listing import add_delete, add_list, add_show
 from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import show
 
@@ -39,3 +39,4 @@ def create(
 
 add_list(app, "annotation set", "/v1/annotation-sets", COLUMNS)
 add_show(app, "annotation set", "/v1/annotation-sets", (*COLUMNS, "classes"))
+add_delete(app, "annotation set", "/v1/annotation-sets", stays="datasets and students that came from it stay")

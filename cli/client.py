@@ -40,6 +40,10 @@ class Client:
         """POST a JSON body and return the answer's document."""
         return self._json("POST", path, params=_present(query), json=body, headers=headers)
 
+    def delete(self, path: str) -> None:
+        """DELETE what is at `path`."""
+        self._json("DELETE", path)
+
     def items(self, path: str, *, limit: int | None = None, **query: Any) -> list[Json]:
         """All items of a list, following its cursors until `limit` (all when None)."""
         items: list[Json] = []

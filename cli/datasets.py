@@ -6,14 +6,25 @@ from typing import Annotated
 import typer
 
 from cli.client import Client, CliError
-from cli.listing import add_list, add_show
+from cli.listing import add_delete, add_list, add_show
 from cli.options import DEFAULT_URL, Url
 from cli.output import console
+from cli.watch import watch
 
 app = typer.Typer(no_args_is_help=True, help="Labelled images that a job made.")
 COLUMNS = ("id", "name", "state", "num_images", "num_kept", "created_at")
 add_list(app, "dataset", "/v1/datasets", COLUMNS)
 add_show(app, "dataset", "/v1/datasets", (*COLUMNS, "image_height", "image_width", "classes", "job_id"))
+add_delete(app, "dataset", "/v1/datasets", stays="the card and what came from it stay")
+
+
+@app.command()
+def export(
+    dataset_id: Annotated[str, typer.Argument(metavar="id", help="The dataset's id.")], url: Url = DEFAULT_URL
+) -> None:
+    """Make the COCO zip again, once it has expired, and wait for it; `download` fetches it then."""
+    client = Client(url)
+    watch(client, client.post("/v1/jobs", {"kind": "export", "dataset_id": dataset_id})["id"])
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.listing import add_list, add_show
+from cli.listing import add_delete, add_list, add_show
 from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import console, show
 from cli.watch import watch
@@ -15,6 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Image generators.")
 COLUMNS = ("id", "name", "state", "family", "image_height", "image_width", "num_parameters", "created_at")
 add_list(app, "generator", "/v1/generators", COLUMNS)
 add_show(app, "generator", "/v1/generators", (*COLUMNS, "digest", "job_id"))
+add_delete(app, "generator", "/v1/generators", stays="datasets that it labelled stay")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.client import Client, CliError, Json
+from cli.listing import add_delete
 from cli.options import DEFAULT_URL, AsJson, Limit, Url
 from cli.output import console, rows_table, show
 from cli.watch import watch
@@ -74,6 +75,9 @@ def cancel(job_id: str, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None
 def retry(job_id: str, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Run a failed or cancelled job again from its last checkpoints."""
     show(Client(url).post(f"/v1/jobs/{job_id}:retry"), as_json=as_json, columns=COLUMNS)
+
+
+add_delete(app, "job", "/v1/jobs", stays="what it made stays")
 
 
 def _read_spec(source: str) -> Json:

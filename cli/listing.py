@@ -1,4 +1,4 @@
-"""`list` and `show`, alike for every noun."""
+"""`list`, `show` and `delete`, alike for every noun."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from cli.client import Client
 from cli.options import DEFAULT_URL, AsJson, Limit, Url
-from cli.output import show
+from cli.output import console, show
 
 
 def add_list(app: typer.Typer, noun: str, path: str, columns: Sequence[str]) -> None:
@@ -28,3 +28,17 @@ def add_show(app: typer.Typer, noun: str, path: str, columns: Sequence[str]) -> 
         as_json: AsJson = False,
     ) -> None:
         show(Client(url).get(f"{path}/{row_id}"), as_json=as_json, columns=columns)
+
+
+def add_delete(app: typer.Typer, noun: str, path: str, *, stays: str) -> None:
+    """Give a noun `delete`: one or several items below `path`; `stays` says what is left."""
+
+    @app.command("delete", help=f"Delete {noun}s for good; {stays}.")
+    def delete_rows(
+        row_ids: Annotated[list[str], typer.Argument(metavar="id...", help=f"Ids of {noun}s.")],
+        url: Url = DEFAULT_URL,
+    ) -> None:
+        client = Client(url)
+        for row_id in row_ids:
+            client.delete(f"{path}/{row_id}")
+            console.print(f"deleted {row_id}", markup=False)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.listing import add_list, add_show
+from cli.listing import add_delete, add_list, add_show
 from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import show
 
@@ -31,3 +31,4 @@ def create(
 
 add_list(app, "pool", "/v1/image-pools", COLUMNS)
 add_show(app, "pool", "/v1/image-pools", COLUMNS)
+add_delete(app, "pool", "/v1/image-pools", stays="generators and datasets that came from it stay")

@@ -8,12 +8,13 @@ import typer
 from rich.table import Table
 
 from cli.client import Client, Json
-from cli.listing import add_list
+from cli.listing import add_delete, add_list
 from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import console, rows_table, show
 
 app = typer.Typer(no_args_is_help=True, help="Measurements on held-out labels.")
 add_list(app, "report", "/v1/reports", ("id", "job_id", "student_id", "created_at"))
+add_delete(app, "report", "/v1/reports", stays="the student's card keeps the numbers")
 
 
 @app.command("show")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.listing import add_list, add_show
+from cli.listing import add_delete, add_list, add_show
 from cli.options import DEFAULT_URL, Url
 from cli.output import console
 
@@ -14,6 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Distilled networks.")
 COLUMNS = ("id", "name", "architecture", "num_parameters", "dataset_id", "created_at")
 add_list(app, "student", "/v1/students", COLUMNS)
 add_show(app, "student", "/v1/students", (*COLUMNS, "job_id", "classes"))
+add_delete(app, "student", "/v1/students", stays="its reports stay")
 
 
 @app.command()

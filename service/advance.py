@@ -8,10 +8,9 @@ from service import datasets, events, generators, plan
 from service.clock import read_clock
 from service.ids import new_id
 from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, parse
+from service.plan import ENDED
 from service.tables import ImagePool, Job, Step
 from service.unit_of_work import Work
-
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 def advance(work: Work, job_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Literal
 
 from sqlalchemy import select
 
-from service import object_keys
+from service import deletion, object_keys
 from service.ids import new_id
 from service.lookup import must_find
 from service.paging import Page, newest_first
@@ -53,6 +53,7 @@ def create(work: Work, new: NewAnnotationSet, file: BinaryIO) -> AnnotationSet:
         image_width=new.image_width,
         key=key,
         sha256=content.sha256,
+        num_bytes=content.num_bytes,
         statistics=new.statistics,
     )
     work.session.add(row)
@@ -60,16 +61,22 @@ def create(work: Work, new: NewAnnotationSet, file: BinaryIO) -> AnnotationSet:
     return row
 
 
-def get(work: Work, set_id: str) -> AnnotationSet:
-    """One annotation set. Raises NotFound."""
-    return must_find(work, AnnotationSet, set_id, "annotation set")
+def get(work: Work, set_id: str, *, deleted: bool = False) -> AnnotationSet:
+    """One annotation set; `deleted` finds the row of a deleted one too. Raises NotFound, Gone."""
+    return must_find(work, AnnotationSet, set_id, "annotation set", deleted=deleted)
 
 
 def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[AnnotationSet]:
     """Annotation sets, newest first."""
-    return newest_first(work, select(AnnotationSet), AnnotationSet.id, after=after, limit=limit)
+    query = select(AnnotationSet).where(AnnotationSet.deleted_at.is_(None))
+    return newest_first(work, query, AnnotationSet.id, after=after, limit=limit)
 
 
 def read(work: Work, row: AnnotationSet) -> Iterator[bytes]:
     """The set's tar, chunk by chunk."""
     return work.storage.get_stream(row.key)
+
+
+def delete(work: Work, set_id: str) -> None:
+    """Delete a set. Raises NotFound, Gone, Conflict while a job takes it in."""
+    deletion.delete(work, get(work, set_id))

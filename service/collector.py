@@ -46,11 +46,11 @@ import structlog
 from sqlalchemy import func, select, update
 
 from service import duties, object_keys
-from service.advance import ENDED
 from service.bootstrap import Factory, put_marker
 from service.clock import database_now, read_clock
 from service.errors import Conflict, NotFound, ServiceError
 from service.object_keys import ObjectKey
+from service.plan import ENDED
 from service.references import referenced
 from service.storage import ListedObject
 from service.tables import ImagePool, Step

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
-from sqlalchemy import and_, delete, func, insert, or_, select
+from sqlalchemy import and_, func, insert, or_, select
+from sqlalchemy import delete as remove_rows
 
-from service import tallies
-from service.errors import BadRequest, Conflict, NotFound
+from service import deletion, tallies
+from service.clock import read_clock
+from service.errors import BadRequest, Conflict, Gone, NotFound
 from service.ids import new_id
 from service.job_spec import LabelSpec, parse
 from service.lookup import must_find
@@ -110,9 +113,9 @@ def record_shard(work: Work, dataset_id: str, shard: NewShard, images: Sequence[
     """
     require_building(get(work, dataset_id))
     at_shard = (DatasetImage.dataset_id == dataset_id, DatasetImage.shard_index == shard.index)
-    work.session.execute(delete(DatasetImage).where(*at_shard))
+    work.session.execute(remove_rows(DatasetImage).where(*at_shard))
     work.session.execute(
-        delete(DatasetShard).where(DatasetShard.dataset_id == dataset_id, DatasetShard.index == shard.index)
+        remove_rows(DatasetShard).where(DatasetShard.dataset_id == dataset_id, DatasetShard.index == shard.index)
     )
     work.session.execute(insert(DatasetShard), [{"dataset_id": dataset_id, **asdict(shard)}])
     rows = [{"dataset_id": dataset_id, "shard_index": shard.index, **asdict(image)} for image in images]
@@ -127,17 +130,22 @@ def require_building(row: Dataset) -> None:
         raise Conflict(f"The dataset {row.id} is sealed and never changes.")
 
 
-def get(work: Work, dataset_id: str) -> Dataset:
-    """One dataset. Raises NotFound."""
-    return must_find(work, Dataset, dataset_id, "dataset")
+def get(work: Work, dataset_id: str, *, deleted: bool = False) -> Dataset:
+    """One dataset; `deleted` finds the row of a deleted one too. Raises NotFound, Gone."""
+    return must_find(work, Dataset, dataset_id, "dataset", deleted=deleted)
 
 
 def list_page(work: Work, *, state: str | None = None, after: str | None = None, limit: int = 50) -> Page[Dataset]:
     """Datasets, newest first."""
-    query = select(Dataset)
+    query = select(Dataset).where(Dataset.deleted_at.is_(None))
     if state is not None:
         query = query.where(Dataset.state == state)
     return newest_first(work, query, Dataset.id, after=after, limit=limit)
+
+
+def delete(work: Work, dataset_id: str) -> None:
+    """Delete a dataset; its card stays for the students that came from it. Raises NotFound, Gone, Conflict."""
+    deletion.delete(work, get(work, dataset_id))
 
 
 def shards(work: Work, dataset_id: str) -> list[DatasetShard]:
@@ -249,13 +257,30 @@ def num_recorded(work: Work, dataset_id: str) -> int:
 def record_export(work: Work, dataset_id: str, new: NewExport) -> DatasetExport:
     """Record a stored export, replacing an earlier one of that format; part of the step's transaction."""
     get(work, dataset_id)
-    row = work.session.merge(DatasetExport(dataset_id=dataset_id, **asdict(new)))
+    now = read_clock(work.session)
+    times = {"created_at": now, "expires_at": now + timedelta(seconds=work.settings.export_ttl_seconds)}
+    row = work.session.merge(DatasetExport(dataset_id=dataset_id, **asdict(new), **times))
     work.session.flush()
     return row
 
 
+def export_key(work: Work, row: DatasetExport) -> str:
+    """Object key of an export's zip. Raises Gone when its time is over."""
+    if row.key is None or has_expired(work, row):
+        raise Gone(
+            f"The export of the dataset {row.dataset_id} as {row.format} has expired; "
+            f'a job {{"kind": "export", "dataset_id": "{row.dataset_id}"}} makes it again.'
+        )
+    return row.key
+
+
+def has_expired(work: Work, row: DatasetExport) -> bool:
+    """Whether its time is over, be its object still there or not."""
+    return row.expires_at is not None and row.expires_at <= read_clock(work.session)
+
+
 def get_export(work: Work, dataset_id: str, export_format: str) -> DatasetExport:
-    """An export of a dataset. Raises NotFound."""
+    """An export of a dataset, expired or not. Raises NotFound."""
     row = work.session.get(DatasetExport, (dataset_id, export_format))
     if row is None:
         raise NotFound(f"The dataset {dataset_id} has no export as {export_format[:40]} (yet).")

@@ -54,6 +54,12 @@ class Conflict(ServiceError):  # noqa: N818
     status, type, title = 409, "conflict", "Not possible in the present state"
 
 
+class Gone(ServiceError):  # noqa: N818
+    """It was there, and was deleted or has expired."""
+
+    status, type, title = 410, "gone", "No longer there"
+
+
 class LeaseLost(Conflict):
     """The step was given to another worker or ended meanwhile; nothing of this attempt may be kept."""
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from service.clock import read_clock
 from service.errors import NotFound
-from service.lookup import is_id
+from service.lookup import is_id, require_present
 from service.tables import Event, Job, Step
 from service.unit_of_work import Work
 
@@ -18,8 +18,8 @@ EventType = Literal["job.state", "step.state", "step.progress", "sample", "log"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def lock_job(work: Work, job_id: str) -> Job:
-    """Lock a job's row until the commit and read it afresh. Raises NotFound.
+def lock_job(work: Work, job_id: str, *, deleted: bool = False) -> Job:
+    """Lock a job's row until the commit and read it afresh. Raises NotFound, Gone unless `deleted` jobs are asked for too.
 
     Everything that changes a job, its steps or its events takes this lock first: so ids of events grow in the order
     of commits, two last siblings cannot miss each other, and no two transactions wait for each other in a circle.
@@ -31,6 +31,8 @@ def lock_job(work: Work, job_id: str) -> Job:
     job = work.session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
     if job is None:
         raise NotFound(f"There is no job {job_id}.")
+    if not deleted:
+        require_present(job, "job")
     return job
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete as remove_rows
+from sqlalchemy import or_, select, update
 
-from service import events, object_keys
+from service import deletion, events, object_keys
 from service.errors import Conflict, Invalid, NotFound, fault
 from service.generator_families import GENERATOR_FAMILIES, TRAINED_HERE
 from service.ids import new_id
 from service.job_spec import TrainGeneratorSpec
+from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.safetensors_header import count_parameters
 from service.tables import Generator, ImagePool, Job
@@ -43,26 +45,38 @@ class TrainedGenerator:
     """Data, recipe, losses, distances: what people should know."""
 
 
-def get(work: Work, generator_id: str) -> Generator:
-    """One generator by id or name. Raises NotFound."""
+def get(work: Work, generator_id: str, *, deleted: bool = False) -> Generator:
+    """One generator by id or name, a deleted one by its id if `deleted`. Raises NotFound, Gone."""
     row = find(work, generator_id)
-    if row is None:
-        raise NotFound(f"There is no generator {generator_id}.")
-    return row
+    return row if row is not None else must_find(work, Generator, generator_id, "generator", deleted=deleted)
 
 
 def find(work: Work, reference: str) -> Generator | None:
     """The generator with this id or name, or None."""
-    query = select(Generator).where(or_(Generator.id == reference, Generator.name == reference))
-    return work.session.scalars(query.limit(1)).one_or_none()
+    known = or_(Generator.id == reference, Generator.name == reference)
+    return work.session.scalars(select(Generator).where(known, Generator.deleted_at.is_(None)).limit(1)).one_or_none()
 
 
 def list_page(work: Work, *, state: str | None = None, after: str | None = None, limit: int = 50) -> Page[Generator]:
     """Generators, newest first."""
-    query = select(Generator)
+    query = select(Generator).where(Generator.deleted_at.is_(None))
     if state is not None:
         query = query.where(Generator.state == state)
     return newest_first(work, query, Generator.id, after=after, limit=limit)
+
+
+def delete(work: Work, generator_id: str) -> None:
+    """Delete a generator, which gives its name up.
+
+    Raises NotFound, Gone, Conflict while a job makes or uses it, or while the operator's folder offers it.
+    """
+    row = get(work, generator_id)
+    folder = work.settings.bundled_generators_dir
+    if row.job_id is None and folder is not None and (folder / row.name / CARD_FILE).is_file():
+        raise Conflict(
+            f"The operator's folder offers the generator {row.name}, and would again; remove it there first."
+        )
+    deletion.delete(work, row)
 
 
 def file_key(row: Generator, name: str) -> str:
@@ -89,7 +103,7 @@ def open_for_job(work: Work, job: Job, spec: TrainGeneratorSpec) -> Generator:
     """Reserve the name for the generator that this job trains; a failed one, which has no files, gives its name up."""
     pool = work.session.get_one(ImagePool, spec.image_pool_id)
     family = TRAINED_HERE if spec.base_generator is None else get(work, spec.base_generator).family
-    work.session.execute(delete(Generator).where(Generator.name == spec.name, Generator.state == "failed"))
+    work.session.execute(remove_rows(Generator).where(Generator.name == spec.name, Generator.state == "failed"))
     row = Generator(
         id=new_id("gen"),
         name=spec.name,
@@ -130,7 +144,8 @@ def reopen_for_job(work: Work, job_id: str) -> None:
 
 
 def _set_state(work: Work, job_id: str, old: str, new: str) -> bool:
-    change = update(Generator).where(Generator.job_id == job_id, Generator.state == old).values(state=new)
+    known = (Generator.job_id == job_id, Generator.state == old, Generator.deleted_at.is_(None))
+    change = update(Generator).where(*known).values(state=new)
     return bool(work.session.execute(change.returning(Generator.id)).all())
 
 

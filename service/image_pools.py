@@ -7,10 +7,10 @@ from typing import BinaryIO
 
 from sqlalchemy import func, select
 
-from service import object_keys
+from service import deletion, object_keys
 from service.errors import Conflict, Invalid, fault
 from service.ids import new_id
-from service.lookup import must_find
+from service.lookup import must_find, require_present
 from service.paging import Page, newest_first
 from service.storage import digest_file
 from service.tables import ImagePool, PoolPart
@@ -37,14 +37,15 @@ def create(work: Work, name: str) -> ImagePool:
     return row
 
 
-def get(work: Work, pool_id: str) -> ImagePool:
-    """One pool. Raises NotFound."""
-    return must_find(work, ImagePool, pool_id, "image pool")
+def get(work: Work, pool_id: str, *, deleted: bool = False) -> ImagePool:
+    """One pool; `deleted` finds the row of a deleted one too. Raises NotFound, Gone."""
+    return must_find(work, ImagePool, pool_id, "image pool", deleted=deleted)
 
 
 def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[ImagePool]:
     """Pools, newest first."""
-    return newest_first(work, select(ImagePool), ImagePool.id, after=after, limit=limit)
+    query = select(ImagePool).where(ImagePool.deleted_at.is_(None))
+    return newest_first(work, query, ImagePool.id, after=after, limit=limit)
 
 
 def parts(work: Work, pool_id: str) -> list[PoolPart]:
@@ -57,7 +58,7 @@ def add_part(
 ) -> PoolPart:
     """Store a validated tar of PNGs (a seekable file) as the pool's next part; the same part again changes nothing.
 
-    Raises NotFound, Conflict when the pool is sealed, Invalid when the images have another size than the pool's.
+    Raises NotFound, Gone, Conflict when the pool is sealed, Invalid when the images have another size than the pool's.
     """
     content = digest_file(file)
     pool = _lock(work, pool_id)
@@ -101,6 +102,11 @@ def seal(work: Work, pool_id: str) -> ImagePool:
     return pool
 
 
+def delete(work: Work, pool_id: str) -> None:
+    """Delete a pool, open or sealed. Raises NotFound, Gone, Conflict while a job takes it in."""
+    deletion.delete(work, get(work, pool_id))
+
+
 def slices(work: Work, pool_id: str, start: int, count: int) -> list[PoolSlice]:
     """Where images start .. start + count of the pool lie, in order."""
     found: list[PoolSlice] = []
@@ -117,4 +123,6 @@ def slices(work: Work, pool_id: str, start: int, count: int) -> list[PoolSlice]:
 def _lock(work: Work, pool_id: str) -> ImagePool:
     get(work, pool_id)
     query = select(ImagePool).where(ImagePool.id == pool_id).with_for_update(key_share=True)
-    return work.session.scalars(query, execution_options={"populate_existing": True}).one()
+    pool = work.session.scalars(query, execution_options={"populate_existing": True}).one()
+    require_present(pool, "image pool")
+    return pool

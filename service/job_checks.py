@@ -8,7 +8,15 @@ from typing import Any
 from service import datasets, generators, job_references, origins
 from service.generator_families import GENERATOR_FAMILIES, label_faults
 from service.job_references import Faults, ImageSize
-from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec
+from service.job_spec import (
+    DistillSpec,
+    EvaluateSpec,
+    ExportSpec,
+    JobSpec,
+    LabelSpec,
+    TrainGeneratorSpec,
+    TrainStudentSpec,
+)
 from service.lookup import find
 from service.tables import AnnotationSet, Dataset, Generator, Student
 from service.unit_of_work import Work
@@ -42,6 +50,8 @@ def check(work: Work, spec: JobSpec) -> CheckedSpec:
             return _check_distill(work, spec)
         case EvaluateSpec():
             return _check_evaluate(work, spec)
+        case ExportSpec():
+            return _check_export(work, spec)
         case TrainGeneratorSpec():
             return _check_train_generator(work, spec)
 
@@ -205,9 +215,22 @@ def _head(work: Work, faults: Faults, dataset_id: str) -> Subject | None:
     dataset = job_references.dataset(work, faults, dataset_id)
     if dataset is None:
         return None
+    labelled = origins.of_dataset(work, dataset).spec
+    for name in (labelled.generator, labelled.encoder):
+        if name is not None and generators.find(work, name) is None:
+            message = f"The generator {name} that labelled the dataset {dataset_id} was deleted, and its head reads it."
+            faults.add("dataset_id", message)
     sets = origins.learned_from(work, dataset.job_id)
     title, noun = f"the head of {dataset.name}", f"dataset {dataset_id}"
     return Subject(title, noun, dataset.classes, job_references.size_of_dataset(dataset), sets)
+
+
+def _check_export(work: Work, spec: ExportSpec) -> CheckedSpec:
+    faults = Faults()
+    dataset = job_references.dataset(work, faults, spec.dataset_id)
+    faults.raise_if_any()
+    assert dataset is not None
+    return CheckedSpec(spec, f"export {dataset.name}"[:MAX_NAME])
 
 
 def _check_train_generator(work: Work, spec: TrainGeneratorSpec) -> CheckedSpec:

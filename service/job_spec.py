@@ -274,13 +274,31 @@ class EvaluateSpec(SpecPart):
         return self
 
 
+class ExportSpec(SpecPart):
+    """Sealed dataset -> a download in some format, made anew; an export of that format it had is replaced."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"kind": "export", "dataset_id": "ds_01kaxv9k7m9n1p3q5r7s9t1v3w"}]}
+    )
+
+    kind: Literal["export"]
+    """The kind of job."""
+    name: Name | None = None
+    """What people call the job; empty: made from its kind and dataset."""
+    dataset_id: Reference
+    """The sealed dataset."""
+    format: Literal["coco"] = "coco"
+    """A zip with images, `annotations.json` and label maps."""
+
+
 def _refuse_repeated(pools: Sequence[PoolKind]) -> None:
     if len(set(pools)) != len(pools):
         raise ValueError("pools names one pool twice")
 
 
 JobSpec = Annotated[
-    LabelSpec | TrainGeneratorSpec | TrainStudentSpec | DistillSpec | EvaluateSpec, Field(discriminator="kind")
+    LabelSpec | TrainGeneratorSpec | TrainStudentSpec | DistillSpec | EvaluateSpec | ExportSpec,
+    Field(discriminator="kind"),
 ]
 """Any job."""
 _ADAPTER: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

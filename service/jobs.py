@@ -5,23 +5,45 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service import events, generators, job_checks
-from service.advance import ENDED, advance, cancel_ready_steps, plan_facts
+from service import deletion, events, generators, job_checks, job_inputs
+from service.advance import advance, cancel_ready_steps, plan_facts
 from service.clock import read_clock
 from service.errors import Conflict, KeyReused
 from service.ids import new_id
-from service.job_spec import DistillSpec, JobSpec, TrainGeneratorSpec, dump, parse
-from service.lookup import must_find
+from service.job_spec import DistillSpec, ExportSpec, JobSpec, TrainGeneratorSpec, dump, parse
+from service.lookup import find, is_deleted, must_find
 from service.paging import Page, newest_first
-from service.plan import expected_steps
-from service.tables import Job, Step
+from service.plan import ENDED, expected_steps
+from service.tables import Dataset, Generator, Job, Report, Step, Student
 from service.unit_of_work import Work
 
-__all__ = ["CreatedJob", "advance", "cancel", "counts", "create", "get", "list_page", "num_expected_steps", "retry"]
+__all__ = [
+    "CreatedJob",
+    "advance",
+    "cancel",
+    "counts",
+    "create",
+    "delete",
+    "get",
+    "list_page",
+    "made",
+    "num_expected_steps",
+    "retry",
+]
+
+
+RESULTS: dict[str, type[Any]] = {
+    "generator_id": Generator,
+    "dataset_id": Dataset,
+    "student_id": Student,
+    "report_id": Report,
+}
+"""What the ids of a job's result name."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,7 @@ def create(work: Work, spec: JobSpec, *, idempotency_key: str | None = None) -> 
     if idempotency_key is not None and (known := _by_key(work, idempotency_key)) is not None:
         return _same_request(known, body_sha256)
     checked = job_checks.check(work, spec)
+    job_inputs.hold(work, checked.spec)
     job = Job(
         id=new_id("job"),
         kind=spec.kind,
@@ -47,7 +70,7 @@ def create(work: Work, spec: JobSpec, *, idempotency_key: str | None = None) -> 
         spec=dump(checked.spec),
         state="queued",
         cancel_requested=False,
-        result={"dataset_id": spec.dataset_id} if isinstance(spec, DistillSpec) else {},
+        result={"dataset_id": spec.dataset_id} if isinstance(spec, DistillSpec | ExportSpec) else {},
         idempotency_key=idempotency_key,
         idempotency_body_sha256=body_sha256,
     )
@@ -67,16 +90,16 @@ def create(work: Work, spec: JobSpec, *, idempotency_key: str | None = None) -> 
     return CreatedJob(job, created=True)
 
 
-def get(work: Work, job_id: str) -> Job:
-    """One job. Raises NotFound."""
-    return must_find(work, Job, job_id, "job")
+def get(work: Work, job_id: str, *, deleted: bool = False) -> Job:
+    """One job; `deleted` finds the row of a deleted one too. Raises NotFound, Gone."""
+    return must_find(work, Job, job_id, "job", deleted=deleted)
 
 
 def list_page(
     work: Work, *, state: str | None = None, kind: str | None = None, after: str | None = None, limit: int = 50
 ) -> Page[Job]:
     """Jobs, newest first."""
-    query = select(Job)
+    query = select(Job).where(Job.deleted_at.is_(None))
     if state is not None:
         query = query.where(Job.state == state)
     if kind is not None:
@@ -86,7 +109,17 @@ def list_page(
 
 def counts(work: Work) -> dict[str, int]:
     """Number of jobs in each state."""
-    return dict(work.session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+    query = select(Job.state, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.state)
+    return dict(work.session.execute(query).tuples().all())
+
+
+def made(work: Work, job: Job) -> dict[str, str]:
+    """Ids of the job's result whose things are still there, by name: generator_id, dataset_id, student_id, report_id."""
+    return {
+        name: str(row_id)
+        for name, row_id in job.result.items()
+        if name in RESULTS and find(work, RESULTS[name], str(row_id)) is not None
+    }
 
 
 def num_expected_steps(work: Work, job: Job) -> int:
@@ -96,7 +129,7 @@ def num_expected_steps(work: Work, job: Job) -> int:
 
 
 def cancel(work: Work, job_id: str) -> Job:
-    """Cancel a job: waiting steps at once, running ones at their next look. Raises NotFound, Conflict if ended."""
+    """Cancel a job: waiting steps at once, running ones at their next look. Raises NotFound, Gone, Conflict if ended."""
     job = events.lock_job(work, job_id)
     if job.state == "cancelled" or job.cancel_requested:
         return job
@@ -116,6 +149,8 @@ def retry(work: Work, job_id: str) -> Job:
     job = events.lock_job(work, job_id)
     if job.state not in {"failed", "cancelled"}:
         raise Conflict(f"The job {job_id} is {job.state}; only a failed or cancelled job can be retried.")
+    job_inputs.hold(work, parse(job.spec))
+    job_inputs.require_products(work, job)
     change = (
         update(Step)
         .where(Step.job_id == job_id, Step.state.in_(["failed", "cancelled"]))
@@ -136,6 +171,14 @@ def retry(work: Work, job_id: str) -> Job:
     return job
 
 
+def delete(work: Work, job_id: str) -> None:
+    """Delete a job that has ended, with its log and its steps' files; what it made stays.
+
+    Raises NotFound, Gone, Conflict while it goes on.
+    """
+    deletion.delete_job(work, job_id)
+
+
 def _by_key(work: Work, key: str) -> Job | None:
     return work.session.scalars(select(Job).where(Job.idempotency_key == key)).one_or_none()
 
@@ -143,6 +186,8 @@ def _by_key(work: Work, key: str) -> Job | None:
 def _same_request(job: Job, body_sha256: str) -> CreatedJob:
     if job.idempotency_body_sha256 != body_sha256:
         raise KeyReused(f"This idempotency key made job {job.id} from another body; send a new key.")
+    if is_deleted(job):
+        raise KeyReused(f"This idempotency key made job {job.id}, which was deleted; send a new key.")
     return CreatedJob(job, created=False)
 
 

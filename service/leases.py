@@ -12,9 +12,10 @@ from typing import Literal
 from sqlalchemy import and_, or_, select
 
 from service import events, tallies
-from service.advance import ENDED, advance, cancel_ready_steps
+from service.advance import advance, cancel_ready_steps
 from service.clock import database_now, read_clock
 from service.errors import LeaseLost, NotFound
+from service.plan import ENDED
 from service.tables import Job, Step
 from service.unit_of_work import Work
 

@@ -42,6 +42,11 @@ def step_file(step_id: str, token: int, name: str) -> str:
     return f"steps/{step_id}/{token}-{name}"
 
 
+def step_prefix(step_id: str) -> str:
+    """Folder of all that a step's attempts have left; ends with a slash."""
+    return f"steps/{step_id}/"
+
+
 def dataset_shard(dataset_id: str, index: int, token: int) -> str:
     """One tar of labelled images."""
     return f"datasets/{dataset_id}/shards/{index:05}-{token}.tar"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -11,13 +12,13 @@ from service.settings import Settings
 from service.tables import AnnotationSet, Dataset, DatasetShard, Generator, Job, Report, Step, Student
 from service.unit_of_work import Work
 
-NOUNS = {
-    "generators": Generator.id,
-    "annotation_sets": AnnotationSet.id,
-    "jobs": Job.id,
-    "datasets": Dataset.id,
-    "students": Student.id,
-    "reports": Report.id,
+NOUNS: dict[str, Any] = {
+    "generators": Generator,
+    "annotation_sets": AnnotationSet,
+    "jobs": Job,
+    "datasets": Dataset,
+    "students": Student,
+    "reports": Report,
 }
 
 
@@ -45,8 +46,12 @@ class DiskUse:
 
 def totals(work: Work) -> dict[str, int]:
     """How many there are of each noun; `images` are those in recorded shards."""
-    found = {noun: work.session.execute(select(func.count(column))).scalar_one() for noun, column in NOUNS.items()}
-    images = work.session.execute(select(func.sum(DatasetShard.num_images))).scalar_one()
+    found = {
+        noun: work.session.execute(select(func.count()).where(table.deleted_at.is_(None))).scalar_one()
+        for noun, table in NOUNS.items()
+    }
+    present = select(func.sum(DatasetShard.num_images)).join(Dataset).where(Dataset.deleted_at.is_(None))
+    images = work.session.execute(present).scalar_one()
     return {**found, "images": int(images or 0)}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainStudentSpec
+from service.job_spec import DistillSpec, EvaluateSpec, ExportSpec, JobSpec, LabelSpec, TrainStudentSpec
 
 StepKind = Literal[
     "fit_head",
@@ -34,6 +34,8 @@ PRIORITIES: dict[str, int] = {
     "export_dataset": 20,
 }
 UNFINISHED = frozenset({"ready", "running"})
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+"""States in which a job, or a step, has come to its end."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def stages(spec: JobSpec) -> dict[StepKind, tuple[StepKind, ...]]:
         return _measured("distil", spec.evaluation_set_id)
     if isinstance(spec, EvaluateSpec):
         return {"evaluate": ()}
+    if isinstance(spec, ExportSpec):
+        return {"export_dataset": ()}
     return {"train_generator": ()}
 
 

@@ -1,5 +1,7 @@
 """Which objects the rows name: one rule for every kind of key, asked for a bounded chunk of keys at a time.
 
+Rows of what was deleted name nothing any more, nor does an export that has expired.
+
 A rule answers which of its keys must stay. It may say so of too many, never of too few: what it lets go is deleted once
 it is old enough. Every rule looks rows up by the id inside the key, so a chunk costs a few lookups however large the
 tables are.
@@ -14,12 +16,13 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from service import object_keys
-from service.advance import ENDED
+from service.clock import database_now
 from service.errors import NotFound
 from service.object_keys import ObjectKey
+from service.plan import ENDED
 from service.tables import (
     AnnotationSet,
     Dataset,
@@ -27,7 +30,9 @@ from service.tables import (
     DatasetShard,
     Event,
     Generator,
+    ImagePool,
     PoolPart,
+    Report,
     Step,
     Student,
 )
@@ -61,41 +66,51 @@ def _marker(_work: Work, keys: Sequence[ObjectKey]) -> set[str]:
 def _generator_files(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
     """A generator's row names a folder; its files and the zip beside it belong to it."""
     prefixes = {key.key: object_keys.generator_prefix(key.owner_id, key.token) for key in keys}
-    query = select(Generator.key_prefix).where(Generator.key_prefix.in_(set(prefixes.values())))
+    query = select(Generator.key_prefix).where(
+        Generator.key_prefix.in_(set(prefixes.values())), Generator.deleted_at.is_(None)
+    )
     known = set(work.session.scalars(query))
     return {key for key, prefix in prefixes.items() if prefix in known}
 
 
 def _pool_parts(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
-    owned = PoolPart.pool_id.in_(_owners(keys))
-    return set(work.session.scalars(select(PoolPart.key).where(owned, PoolPart.key.in_(_names(keys)))))
+    owned = (PoolPart.pool_id.in_(_owners(keys)), ImagePool.deleted_at.is_(None))
+    query = select(PoolPart.key).join(ImagePool, ImagePool.id == PoolPart.pool_id)
+    return set(work.session.scalars(query.where(*owned, PoolPart.key.in_(_names(keys)))))
 
 
 def _annotation_sets(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
-    owned = AnnotationSet.id.in_(_owners(keys))
-    known = set(work.session.scalars(select(AnnotationSet.key).where(owned)))
+    owned = (AnnotationSet.id.in_(_owners(keys)), AnnotationSet.deleted_at.is_(None))
+    known = set(work.session.scalars(select(AnnotationSet.key).where(*owned)))
     known |= {object_keys.annotation_index(key) for key in known}
     return known & _names(keys)
 
 
 def _dataset_shards(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
-    owned = DatasetShard.dataset_id.in_(_owners(keys))
-    return set(work.session.scalars(select(DatasetShard.key).where(owned, DatasetShard.key.in_(_names(keys)))))
+    owned = (DatasetShard.dataset_id.in_(_owners(keys)), Dataset.deleted_at.is_(None))
+    query = select(DatasetShard.key).join(Dataset, Dataset.id == DatasetShard.dataset_id)
+    return set(work.session.scalars(query.where(*owned, DatasetShard.key.in_(_names(keys)))))
 
 
 def _dataset_manifests(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
     """The one key that a later attempt writes again, so it stays with its dataset, sealed or not."""
-    known = set(work.session.scalars(select(Dataset.id).where(Dataset.id.in_(_owners(keys)))))
+    known = set(
+        work.session.scalars(select(Dataset.id).where(Dataset.id.in_(_owners(keys)), Dataset.deleted_at.is_(None)))
+    )
     return {key.key for key in keys if key.owner_id in known}
 
 
 def _dataset_exports(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
-    owned = DatasetExport.dataset_id.in_(_owners(keys))
-    return set(work.session.scalars(select(DatasetExport.key).where(owned, DatasetExport.key.in_(_names(keys)))))
+    fresh = or_(DatasetExport.expires_at.is_(None), DatasetExport.expires_at > database_now())
+    owned = (DatasetExport.dataset_id.in_(_owners(keys)), Dataset.deleted_at.is_(None), fresh)
+    query = select(DatasetExport.key).join(Dataset, Dataset.id == DatasetExport.dataset_id)
+    found = work.session.scalars(query.where(*owned, DatasetExport.key.in_(_names(keys))))
+    return {key for key in found if key is not None}
 
 
 def _student_files(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
-    query = select(Student.files, Student.archive_key).where(Student.id.in_(_owners(keys)))
+    owned = (Student.id.in_(_owners(keys)), Student.deleted_at.is_(None))
+    query = select(Student.files, Student.archive_key).where(*owned)
     known: set[str] = set()
     for files, archive_key in work.session.execute(query):
         known |= {str(file["key"]) for file in files} | {str(archive_key)}
@@ -119,7 +134,12 @@ def _step_files(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
         kept |= names & {*_texts(row.output), *_texts(row.params)}
     picture = Event.data["key"].as_string()
     pictures = select(picture).where(Event.step_id.in_(list(rows)), Event.type == "sample", picture.in_(names - kept))
-    return kept | set(work.session.scalars(pictures))
+    kept |= set(work.session.scalars(pictures))
+    # A job that was deleted has no events any more, but the report that it made shows a picture.
+    sheet = Report.content["sheet"]["key"].as_string()
+    of_steps = select(Step.job_id).where(Step.id.in_(list(rows)))
+    shown = select(sheet).where(Report.job_id.in_(of_steps), Report.deleted_at.is_(None), sheet.in_(names - kept))
+    return kept | set(work.session.scalars(shown))
 
 
 def _checkpoints(work: Work, keys: Sequence[ObjectKey], forgotten_before: datetime | None) -> set[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from service import events
+from service import deletion, events
 from service.errors import NotFound
 from service.ids import new_id
 from service.lookup import must_find
@@ -26,8 +26,13 @@ def record(work: Work, job_id: str, content: dict[str, Any], *, student_id: str 
 
 
 def get(work: Work, report_id: str) -> Report:
-    """One report. Raises NotFound."""
+    """One report. Raises NotFound, Gone."""
     return must_find(work, Report, report_id, "report")
+
+
+def delete(work: Work, report_id: str) -> None:
+    """Delete a report; the card of its student keeps the numbers. Raises NotFound, Gone, Conflict while its job goes on."""
+    deletion.delete(work, get(work, report_id))
 
 
 def sheet_key(report: Report) -> str:
@@ -40,7 +45,7 @@ def sheet_key(report: Report) -> str:
 
 def list_page(work: Work, *, student_id: str | None = None, after: str | None = None, limit: int = 50) -> Page[Report]:
     """Reports, newest first."""
-    query = select(Report)
+    query = select(Report).where(Report.deleted_at.is_(None))
     if student_id is not None:
         query = query.where(Report.student_id == student_id)
     return newest_first(work, query, Report.id, after=after, limit=limit)

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """How often the store is searched for objects that no row names."""
     orphan_seconds: Annotated[float, Field(ge=3_600, le=366 * 86_400)] = 86_400.0
     """Such an object is removed at this age; longer than any upload, and than two leases."""
+    export_ttl_seconds: Annotated[float, Field(ge=60, le=3_660 * 86_400)] = 30 * 86_400.0
+    """An export is removed at this age; a job of kind export makes it again."""
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Images per shard: small enough for several workers to share a job."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from service import events
+from service import deletion, events
 from service.errors import NotFound
 from service.lookup import must_find
 from service.paging import Page, newest_first
@@ -74,14 +74,22 @@ def attach_report(
     work.session.flush()
 
 
-def get(work: Work, student_id: str) -> Student:
-    """One student. Raises NotFound."""
-    return must_find(work, Student, student_id, "student")
+def get(work: Work, student_id: str, *, deleted: bool = False) -> Student:
+    """One student; `deleted` finds the row of a deleted one too. Raises NotFound, Gone."""
+    return must_find(work, Student, student_id, "student", deleted=deleted)
 
 
-def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[Student]:
-    """Students, newest first."""
-    return newest_first(work, select(Student), Student.id, after=after, limit=limit)
+def list_page(work: Work, *, dataset_id: str | None = None, after: str | None = None, limit: int = 50) -> Page[Student]:
+    """Students, newest first; all of them, or those that learned from one dataset."""
+    query = select(Student).where(Student.deleted_at.is_(None))
+    if dataset_id is not None:
+        query = query.where(Student.dataset_id == dataset_id)
+    return newest_first(work, query, Student.id, after=after, limit=limit)
+
+
+def delete(work: Work, student_id: str) -> None:
+    """Delete a student. Raises NotFound, Gone, Conflict while a job makes or measures it."""
+    deletion.delete(work, get(work, student_id))
 
 
 def file(row: Student, name: str) -> StudentFile:

@@ -95,10 +95,11 @@ def find_generator(context: StepContext) -> Generator | None:
 
 
 def find_sources(context: StepContext) -> list[Generator]:
-    """The rows of what gives the features that labels come from: the generator, then the encoder beside it."""
+    """The rows of what gives the features that labels come from, deleted or not: the generator, then the encoder."""
     spec = label_origin(context).spec
     with context.read() as work:
-        return [generators.get(work, name) for name in (spec.generator, spec.encoder) if name is not None]
+        names = [name for name in (spec.generator, spec.encoder) if name is not None]
+        return [generators.get(work, name, deleted=True) for name in names]
 
 
 def load_feature_source(context: StepContext, *, free: FreeMemory = free_memory) -> FeatureSource | None:
@@ -140,7 +141,7 @@ def _load_source(context: StepContext, row: Generator, free: FreeMemory) -> Feat
 def _image_size(context: StepContext) -> tuple[int, int]:
     """Height and width of the images that are labelled."""
     with context.read() as work:
-        few = annotation_sets.get(work, label_origin(context).spec.annotation_set_id)
+        few = annotation_sets.get(work, label_origin(context).spec.annotation_set_id, deleted=True)
     return few.image_height, few.image_width
 
 

@@ -14,6 +14,7 @@ from service.bootstrap import Factory, build_factory
 from service.collector import Collected, collect, collect_in_turn
 from service.errors import ServiceError
 from service.logs import configure_logging
+from service.purging import purge_in_turn
 from service.settings import Settings
 from workers.scratch import remove_abandoned
 
@@ -29,6 +30,7 @@ def collect_until(factory: Factory, shutdown: threading.Event) -> None:
     while not shutdown.wait(min(LOOK_SECONDS, every_seconds)):
         try:
             remove_abandoned(factory)
+            purge_in_turn(factory, stop=shutdown.is_set)
             collect_in_turn(factory, every_seconds=every_seconds, stop=shutdown.is_set)
         except Exception as error:  # noqa: BLE001 - the collector outlives every outage
             log.warning("collecting failed", error=str(error))
@@ -42,6 +44,7 @@ def run(factory: Factory, *, dry_run: bool) -> int:
         if dry_run:
             found = collect(factory, dry_run=True, on_orphan=lambda item: _say(item.key))
         else:
+            purge_in_turn(factory)
             found = collect_in_turn(factory)
     except ServiceError as error:
         _say(str(error))

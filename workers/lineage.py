@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from service import annotation_sets, datasets
-from service.job_spec import DistillSpec, EvaluateSpec, TrainGeneratorSpec, TrainStudentSpec, dump
+from service.job_spec import DistillSpec, EvaluateSpec, ExportSpec, TrainGeneratorSpec, TrainStudentSpec, dump
 from service.tables import Generator
 from workers.artifacts import find_sources, head_output
 from workers.context import StepContext
@@ -19,7 +19,7 @@ PACKAGES = ("label-factory", "torch", "diffusers", "transformers", "numpy")
 def lineage(context: StepContext) -> dict[str, Any]:
     """Job, spec, annotation set and versions; and the dataset, generator and head whose labels were learned."""
     spec = context.step.spec
-    assert not isinstance(spec, TrainGeneratorSpec | EvaluateSpec)
+    assert not isinstance(spec, TrainGeneratorSpec | EvaluateSpec | ExportSpec)
     facts = {
         "job_id": context.step.job_id,
         "spec": dump(spec),
@@ -36,7 +36,7 @@ def lineage(context: StepContext) -> dict[str, Any]:
 
 def _annotation_set(context: StepContext, set_id: str) -> dict[str, Any]:
     with context.read() as work:
-        few = annotation_sets.get(work, set_id)
+        few = annotation_sets.get(work, set_id, deleted=True)
     return {"id": few.id, "name": few.name, "sha256": few.sha256, "num_images": few.num_images}
 
 

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.dashboard.class_balance import class_shares
 from api.dashboard.formatting import ago, count
-from api.dashboard.page import PageRoute, page, query
-from api.dependencies import IdPath, ReadDep
+from api.dashboard.page import FromOurPage, PageRoute, page, query
+from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
 from service import annotation_sets
 
@@ -59,3 +59,10 @@ def annotation_set_page(
         number=number,
         pages=-(-item.num_images // IMAGES_PER_PAGE),
     )
+
+
+@router.post("/annotation-sets/{annotation_set_id}/delete", dependencies=[FromOurPage])
+def delete_annotation_set(work: WorkDep, annotation_set_id: IdPath) -> Response:
+    """Delete and show those that are left."""
+    annotation_sets.delete(work, annotation_set_id)
+    return RedirectResponse("/annotation-sets", status_code=303)

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.dashboard.card_rows import Row, card_rows
 from api.dashboard.class_balance import class_shares, kept_shares
 from api.dashboard.downloads import of_dataset
 from api.dashboard.formatting import ago, count, number, percent
-from api.dashboard.page import PageRoute, page, query
-from api.dependencies import IdPath, IndexPath, ReadDep
+from api.dashboard.page import FromOurPage, PageRoute, page, query
+from api.dependencies import IdPath, IndexPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
-from service import datasets
+from service import datasets, jobs, students
+from service.job_spec import ExportSpec
 from service.tables import Dataset
 from service.unit_of_work import Work
 
@@ -28,6 +29,8 @@ SHOWS: Sequence[tuple[Show, str]] = (("all", "All"), ("kept", "Kept"), ("dropped
 KEPT: dict[Show, bool | None] = {"all": None, "kept": True, "dropped": False}
 #: Fills rows of two, three, four, six and eight.
 IMAGES_PER_PAGE = 48
+#: Of a deleted dataset.
+NUM_STUDENTS = 50
 #: Shown as bars, or too long for a card.
 HIDDEN = ("classes", "class_balance", "class_pixels", "spec", "job_id", "digest", "sha256", "id")
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -58,7 +61,9 @@ def dataset_page(
     show: Annotated[Show, Query()] = "all",
 ) -> HTMLResponse:
     """One dataset and its gallery."""
-    dataset = datasets.get(work, dataset_id)
+    dataset = datasets.get(work, dataset_id, deleted=True)
+    if dataset.deleted_at is not None:
+        return _deleted_page(request, work, dataset)
     images = datasets.list_images(
         work, dataset_id, sort=sort, kept=KEPT[show], after=paging.after, limit=min(paging.limit, IMAGES_PER_PAGE)
     )
@@ -73,6 +78,8 @@ def dataset_page(
         rows=_rows(work, dataset),
         balance_rows=kept_shares(dataset.classes, dataset.statistics),
         downloads=of_dataset(work, dataset),
+        expired=[item for item in datasets.exports(work, dataset_id) if datasets.has_expired(work, item)],
+        has_job=jobs.get(work, dataset.job_id, deleted=True).deleted_at is None,
         shards=datasets.shards(work, dataset_id),
         images=images.items,
         sort=sort,
@@ -81,6 +88,20 @@ def dataset_page(
         shows=SHOWS if dataset.state == "sealed" else SHOWS[:1],
         first_page=paging.after is None,
         next_url=query(sort=sort, show=show, cursor=cursor) if cursor else None,
+    )
+
+
+def _deleted_page(request: Request, work: Work, dataset: Dataset) -> HTMLResponse:
+    """What is left of a dataset, and what came from it."""
+    return page(
+        request,
+        "dataset_deleted.html",
+        section="datasets",
+        title=dataset.name,
+        dataset=dataset,
+        rows=_rows(work, dataset),
+        balance_rows=kept_shares(dataset.classes, dataset.statistics),
+        students=students.list_page(work, dataset_id=dataset.id, limit=NUM_STUDENTS).items,
     )
 
 
@@ -109,6 +130,20 @@ def dataset_image_page(request: Request, work: ReadDep, dataset_id: IdPath, inde
     )
 
 
+@router.post("/datasets/{dataset_id}/export", dependencies=[FromOurPage])
+def export_dataset(work: WorkDep, dataset_id: IdPath) -> Response:
+    """Make the COCO zip anew and show the job that does it."""
+    made = jobs.create(work, ExportSpec(kind="export", dataset_id=dataset_id))
+    return RedirectResponse(f"/jobs/{made.job.id}", status_code=303)
+
+
+@router.post("/datasets/{dataset_id}/delete", dependencies=[FromOurPage])
+def delete_dataset(work: WorkDep, dataset_id: IdPath) -> Response:
+    """Delete and show those that are left."""
+    datasets.delete(work, dataset_id)
+    return RedirectResponse("/datasets", status_code=303)
+
+
 def _num_images(work: Work, dataset: Dataset) -> int:
     """Until it is sealed a dataset's own number is not written yet."""
     return dataset.num_images if dataset.state == "sealed" else datasets.num_recorded(work, dataset.id)
@@ -126,6 +161,7 @@ def _rows(work: Work, dataset: Dataset) -> list[Row]:
         ("Median uncertainty", number(spread["50"]) if "50" in spread else None),
         *card_rows(dataset.card, skip=HIDDEN),
         ("Made", ago(dataset.created_at)),
+        ("Deleted", None if dataset.deleted_at is None else ago(dataset.deleted_at)),
         ("Id", dataset.id),
     ]
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from service import datasets, students
-from service.errors import NotFound
+from service import datasets, jobs, students
 from service.tables import Dataset, Job, Student
 from service.unit_of_work import Work
 
@@ -19,26 +18,24 @@ class Download:
 
 def of_job(work: Work, job: Job) -> list[Download]:
     """Everything a job made that can be downloaded by now."""
+    made = jobs.made(work, job)
     found: list[Download] = []
-    try:
-        dataset_id = job.result.get("dataset_id")
-        if dataset_id and (dataset := datasets.get(work, dataset_id)).job_id == job.id:
-            found += of_dataset(work, dataset)
-        if student_id := job.result.get("student_id"):
-            found += of_student(students.get(work, student_id))
-    except NotFound:
-        pass
+    if "dataset_id" in made and (dataset := datasets.get(work, made["dataset_id"])).job_id == job.id:
+        found += of_dataset(work, dataset)
+    if "student_id" in made:
+        found += of_student(students.get(work, made["student_id"]))
     return found
 
 
 def of_dataset(work: Work, dataset: Dataset) -> list[Download]:
     """Exports and the manifest of a dataset; nothing before it is sealed."""
-    if dataset.state != "sealed":
+    if dataset.state != "sealed" or dataset.deleted_at is not None:
         return []
     base = f"/v1/datasets/{dataset.id}"
     exports = [
         Download(f"{item.format.upper()} zip", f"{base}/exports/{item.format}", item.num_bytes)
         for item in datasets.exports(work, dataset.id)
+        if not datasets.has_expired(work, item)
     ]
     return [*exports, Download("Manifest", f"{base}/manifest")]
 

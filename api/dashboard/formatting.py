@@ -27,6 +27,7 @@ JOB_TITLES = {
     "train_student": "Train a student",
     "distill": "Distil",
     "evaluate": "Evaluate",
+    "export": "Export",
 }
 FAMILY_TITLES = {name: family.title for name, family in GENERATOR_FAMILIES.items()}
 TITLES = STEP_TITLES | FAMILY_TITLES

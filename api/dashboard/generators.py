@@ -3,16 +3,16 @@
 import json
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.dashboard.card_rows import Row, card_rows
 from api.dashboard.formatting import count, title
-from api.dashboard.page import PageRoute, page, query
+from api.dashboard.page import FromOurPage, PageRoute, page, query
 from api.dashboard.trained_generator import trained_rows
-from api.dependencies import IdPath, ReadDep
+from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
-from service import generators
+from service import generators, jobs
 from service.tables import Generator
 
 DRAWN = ("curves", "looks")
@@ -47,10 +47,18 @@ def generator_page(request: Request, work: ReadDep, generator_id: IdPath) -> HTM
         section="generators",
         title=generator.name,
         generator=generator,
+        has_job=generator.job_id is not None and jobs.get(work, generator.job_id, deleted=True).deleted_at is None,
         sheets=generators.with_sheets(work, [generator]),
         rows=_rows(generator),
         card_json=json.dumps(undrawn, indent=2, ensure_ascii=False),
     )
+
+
+@router.post("/generators/{generator_id}/delete", dependencies=[FromOurPage])
+def delete_generator(work: WorkDep, generator_id: IdPath) -> Response:
+    """Delete and show those that are left."""
+    generators.delete(work, generator_id)
+    return RedirectResponse("/generators", status_code=303)
 
 
 def _size(generator: Generator) -> str:

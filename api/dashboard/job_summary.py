@@ -8,9 +8,18 @@ from markupsafe import Markup
 from api.dashboard.formatting import count, duration, job_title, percent
 from service import annotation_sets, datasets, generators, image_pools, students
 from service.errors import NotFound
-from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, LabelSpec, TrainGeneratorSpec, TrainStudentSpec, parse
+from service.job_spec import (
+    DistillSpec,
+    EvaluateSpec,
+    ExportSpec,
+    JobSpec,
+    LabelSpec,
+    TrainGeneratorSpec,
+    TrainStudentSpec,
+    parse,
+)
 from service.spec_parts import HeadKind, StudentSpec
-from service.tables import AnnotationSet, Dataset, Generator, Job, Student
+from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Job, Student
 from service.unit_of_work import Work
 
 Row = tuple[str, Any]
@@ -28,7 +37,7 @@ LABELLERS: dict[HeadKind, str] = {
 RETRY = "Retry goes on from the last checkpoint; finished steps are kept. If it fails again, the worker's log has more."
 
 
-PAGES: dict[str, Callable[[Work, str], Generator | AnnotationSet | Dataset | Student]] = {
+PAGES: dict[str, Callable[..., Generator | AnnotationSet | Dataset | Student]] = {
     "generators": generators.get,
     "annotation-sets": annotation_sets.get,
     "datasets": datasets.get,
@@ -46,7 +55,7 @@ def advice(job: Job) -> str:
 def summary(work: Work, job: Job) -> list[Row]:
     """The telling rows of a job's spec."""
     spec = parse(job.spec)
-    seed = None if isinstance(spec, EvaluateSpec) else str(spec.seed)
+    seed = None if isinstance(spec, EvaluateSpec | ExportSpec) else str(spec.seed)
     return [("Kind", job_title(job.kind)), *_asked(work, spec), ("Seed", seed), ("Id", job.id)]
 
 
@@ -62,6 +71,8 @@ def _asked(work: Work, spec: JobSpec) -> list[Row]:
             return _distill(work, spec)
         case EvaluateSpec():
             return _evaluate(work, spec)
+        case ExportSpec():
+            return [("Dataset", _link(work, "datasets", spec.dataset_id)), ("Format", spec.format.upper())]
 
 
 def _label(work: Work, spec: LabelSpec) -> list[Row]:
@@ -130,14 +141,20 @@ def _evaluate(work: Work, spec: EvaluateSpec) -> list[Row]:
 
 
 def _link(work: Work, noun: str, row_id: str | None) -> Markup | str | None:
-    """A row's name, linked where it has a page; its id where the row is gone."""
+    """A row's name, linked where it has a page."""
     if row_id is None:
         return None
     try:
         if noun == "image-pools":
-            pool = image_pools.get(work, row_id)
-            return f"{pool.name} ({count(pool.num_images)})"
-        row = PAGES[noun](work, row_id)
+            pool = image_pools.get(work, row_id, deleted=True)
+            return f"{pool.name} ({count(pool.num_images)}){_deleted(pool)}"
+        row = PAGES[noun](work, row_id, deleted=True)
     except NotFound:
         return row_id
+    if row.deleted_at is not None and noun != "datasets":  # a deleted dataset shows its card
+        return row.name + _deleted(row)
     return Markup('<a href="/{}/{}">{}</a>').format(noun, row.id, row.name)
+
+
+def _deleted(row: Generator | AnnotationSet | Dataset | Student | ImagePool) -> str:
+    return "" if row.deleted_at is None else ", deleted"

@@ -22,7 +22,7 @@ from service.unit_of_work import Work
 
 STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-Kind = Literal["label", "train_generator", "train_student", "distill", "evaluate"]
+Kind = Literal["label", "train_generator", "train_student", "distill", "evaluate", "export"]
 ACTIVE = frozenset({"queued", "running", "cancelling"})
 LOG_TYPES: tuple[events.EventType, ...] = ("job.state", "step.state", "log")
 NUM_LOG_LINES = 120
@@ -110,12 +110,20 @@ def retry_job(work: WorkDep, job_id: IdPath) -> Response:
     return RedirectResponse(f"/jobs/{job_id}", status_code=303)
 
 
+@router.post("/jobs/{job_id}/delete", dependencies=[FromOurPage])
+def delete_job(work: WorkDep, job_id: IdPath) -> Response:
+    """Delete and show those that are left."""
+    jobs.delete(work, job_id)
+    return RedirectResponse("/jobs", status_code=303)
+
+
 def _live(work: Work, job: Job) -> dict[str, Any]:
     its_steps = steps.list_of_job(work, job.id)
     bars = step_bars(its_steps, list(stages(parse(job.spec))))
     dataset, images = _samples(work, job)
     return {
         "job": job,
+        "made": jobs.made(work, job),
         "active": job.state in ACTIVE,
         "bars": bars,
         "finished": sum(bar.state == "succeeded" for bar in bars),
@@ -133,7 +141,7 @@ def _live(work: Work, job: Job) -> dict[str, Any]:
 
 def _samples(work: Work, job: Job) -> tuple[Dataset | None, list[DatasetImage]]:
     """The newest labelled images: shards land while the job runs."""
-    dataset_id = job.result.get("dataset_id")
+    dataset_id = jobs.made(work, job).get("dataset_id")
     if dataset_id is None:
         return None, []
     dataset = datasets.get(work, dataset_id)

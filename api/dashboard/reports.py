@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.dashboard import filter_curve, report_view
-from api.dashboard.page import PageRoute, page, query
+from api.dashboard.page import FromOurPage, PageRoute, page, query
 from api.dashboard.step_bars import step_bars
 from api.dashboard.tap_map import tap_maps
-from api.dependencies import IdPath, ReadDep
+from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
-from service import jobs, reports, steps
+from service import jobs, reports, steps, students
 from service.job_spec import parse
 from service.plan import stages
 from service.tables import Report
@@ -38,7 +38,7 @@ def report_list(request: Request, work: ReadDep, paging: PagingDep) -> HTMLRespo
 def _item(work: Work, report: Report) -> dict[str, Any]:
     return {
         "id": report.id,
-        "name": jobs.get(work, report.job_id).name,
+        "name": jobs.get(work, report.job_id, deleted=True).name,
         "created_at": report.created_at,
         "student": report_view.score_of(report.content, "student"),
         "baseline": report_view.score_of(report.content, "baseline"),
@@ -49,7 +49,7 @@ def _item(work: Work, report: Report) -> dict[str, Any]:
 def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLResponse:
     """One report."""
     report = reports.get(work, report_id)
-    job = jobs.get(work, report.job_id)
+    job = jobs.get(work, report.job_id, deleted=True)
     rows = report_view.rows_of(report.content)
     return page(
         request,
@@ -58,6 +58,7 @@ def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLRespo
         title=f"Report: {job.name}",
         report=report,
         job=job,
+        student=None if report.student_id is None else students.get(work, report.student_id, deleted=True),
         dataset_id=job.result.get("dataset_id") or job.spec.get("dataset_id"),
         titles=[report_view.row_title(row) for row in rows],
         num_images=next((row.get("num_images") for row in rows if row.get("num_images")), None),
@@ -72,3 +73,10 @@ def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLRespo
         tap_maps=tap_maps(report.content),
         costs=step_bars(steps.list_of_job(work, job.id), list(stages(parse(job.spec)))),
     )
+
+
+@router.post("/reports/{report_id}/delete", dependencies=[FromOurPage])
+def delete_report(work: WorkDep, report_id: IdPath) -> Response:
+    """Delete and show those that are left."""
+    reports.delete(work, report_id)
+    return RedirectResponse("/reports", status_code=303)

@@ -1,15 +1,13 @@
 """Pages of students: card, files and what their report says."""
 
-from typing import Any
-
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.dashboard.card_rows import Row, card_rows
 from api.dashboard.formatting import ago, count
-from api.dashboard.page import PageRoute, page, query
+from api.dashboard.page import FromOurPage, PageRoute, page, query
 from api.dashboard.report_view import extremes, verdict
-from api.dependencies import IdPath, ReadDep
+from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
 from service import jobs, reports, students
 from service.tables import Report, Student
@@ -58,14 +56,22 @@ def student_page(request: Request, work: ReadDep, student_id: IdPath) -> HTMLRes
         title=student.name,
         student=student,
         report=report,
+        job=jobs.get(work, student.job_id, deleted=True),
         verdict=verdict(report.content) if report else None,
         extremes=extremes(report.content) if report else [],
         rows=_rows(student),
     )
 
 
+@router.post("/students/{student_id}/delete", dependencies=[FromOurPage])
+def delete_student(work: WorkDep, student_id: IdPath) -> Response:
+    """Delete and show those that are left."""
+    students.delete(work, student_id)
+    return RedirectResponse("/students", status_code=303)
+
+
 def _report_of(work: Work, student: Student) -> Report | None:
-    report_id: Any = jobs.get(work, student.job_id).result.get("report_id")
+    report_id = jobs.made(work, jobs.get(work, student.job_id, deleted=True)).get("report_id")
     if report_id:
         return reports.get(work, report_id)
     # Trained without held-out images, it may have been measured by a later job.

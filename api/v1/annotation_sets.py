@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import PRINTABLE, FactoryDep, IdPath, IndexPath, ReadDep
+from api.dependencies import PRINTABLE, FactoryDep, IdPath, IndexPath, ReadDep, WorkDep
 from api.errors import problems
 from api.pagination import Page, PagingDep
 from api.strict_json import StrictRoute
@@ -123,6 +123,18 @@ def list_annotation_sets(work: ReadDep, paging: PagingDep) -> Page[AnnotationSet
 def get_annotation_set(work: ReadDep, set_id: IdPath) -> AnnotationSetAnswer:
     """Classes, sizes and counts."""
     return AnnotationSetAnswer.model_validate(annotation_sets.get(work, set_id))
+
+
+@router.delete(
+    "/{set_id}",
+    operation_id="delete_annotation_set",
+    summary="Delete an annotation set",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(404, 409, 422, 507),
+)
+def delete_annotation_set(work: WorkDep, set_id: IdPath) -> None:
+    """Datasets and students that came from it stay. 409 names the job that needs it."""
+    annotation_sets.delete(work, set_id)
 
 
 @router.get(

@@ -36,6 +36,9 @@ class DatasetExportAnswer(Answer):
     num_bytes: int
     validation: dict[str, Any] = Field(description="The validator's report")
     created_at: datetime
+    expires_at: datetime | None = Field(
+        description="From then on a download is a 410 and a job of kind export makes it anew"
+    )
 
 
 @router.get("/exports", operation_id="list_dataset_exports", summary="List exports", responses=problems(404, 422))
@@ -55,7 +58,8 @@ def list_dataset_exports(work: ReadDep, dataset_id: IdPath) -> Page[DatasetExpor
 def download_coco(request: Request, work: ReadDep, dataset_id: IdPath) -> Response:
     """Images, `annotations.json` with compressed RLE, label maps, and the validator's report."""
     row = datasets.get_export(work, datasets.get(work, dataset_id).id, "coco")
-    return download(request, work.storage, Download(row.key, f"{dataset_id}-coco.zip", "application/zip", row.sha256))
+    key = datasets.export_key(work, row)
+    return download(request, work.storage, Download(key, f"{dataset_id}-coco.zip", "application/zip", row.sha256))
 
 
 @router.get(

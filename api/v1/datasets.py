@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import IdPath, IndexPath, ReadDep
+from api.dependencies import IdPath, IndexPath, ReadDep, WorkDep
 from api.errors import problems
 from api.pagination import Page, PagingDep
 from api.strict_json import StrictRoute
@@ -38,6 +38,7 @@ class DatasetAnswer(Answer):
                 "statistics": {"pools": {"synthesized": {"num_images": 2000, "num_kept": 1800}}},
                 "created_at": "2026-11-23T17:41:00Z",
                 "sealed_at": "2026-11-23T17:48:00Z",
+                "deleted_at": None,
             }
         }
     )
@@ -55,6 +56,7 @@ class DatasetAnswer(Answer):
     statistics: dict[str, Any]
     created_at: datetime
     sealed_at: datetime | None
+    deleted_at: datetime | None = Field(description="Only the card is left of a deleted dataset")
 
 
 class DatasetImageAnswer(Answer):
@@ -82,8 +84,20 @@ def list_datasets(
 
 @router.get("/{dataset_id}", operation_id="get_dataset", summary="Show a dataset", responses=problems(404, 422))
 def get_dataset(work: ReadDep, dataset_id: IdPath) -> DatasetAnswer:
-    """Its state, card and class balance."""
-    return DatasetAnswer.model_validate(datasets.get(work, dataset_id))
+    """Its state, card and class balance; also of a deleted one, whose card other things still name."""
+    return DatasetAnswer.model_validate(datasets.get(work, dataset_id, deleted=True))
+
+
+@router.delete(
+    "/{dataset_id}",
+    operation_id="delete_dataset",
+    summary="Delete a dataset",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(404, 409, 422, 507),
+)
+def delete_dataset(work: WorkDep, dataset_id: IdPath) -> None:
+    """Images, shards and exports go; the card stays for what came from it. 409 names the job that needs it."""
+    datasets.delete(work, dataset_id)
 
 
 @router.get(

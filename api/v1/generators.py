@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import IdPath, ReadDep
+from api.dependencies import IdPath, ReadDep, WorkDep
 from api.downloads import Download, download, file_responses
 from api.errors import problems
 from api.pagination import Page, PagingDep
@@ -68,6 +68,18 @@ def list_generators(work: ReadDep, paging: PagingDep) -> Page[GeneratorAnswer]:
 def get_generator(work: ReadDep, generator_id: IdPath) -> GeneratorAnswer:
     """By id or by name."""
     return GeneratorAnswer.model_validate(generators.get(work, generator_id))
+
+
+@router.delete(
+    "/{generator_id}",
+    operation_id="delete_generator",
+    summary="Delete a generator",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(404, 409, 422, 507),
+)
+def delete_generator(work: WorkDep, generator_id: IdPath) -> None:
+    """Its name is free again. 409: a job needs it, or the operator's folder offers it."""
+    generators.delete(work, generator_id)
 
 
 @router.get(

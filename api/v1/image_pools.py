@@ -94,6 +94,18 @@ def get_image_pool(work: ReadDep, pool_id: IdPath) -> ImagePoolAnswer:
     return ImagePoolAnswer.model_validate(image_pools.get(work, pool_id))
 
 
+@router.delete(
+    "/{pool_id}",
+    operation_id="delete_image_pool",
+    summary="Delete a pool",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(404, 409, 422, 507),
+)
+def delete_image_pool(work: WorkDep, pool_id: IdPath) -> None:
+    """Open or sealed; generators and datasets that came from it stay. 409 names the job that needs it."""
+    image_pools.delete(work, pool_id)
+
+
 @router.post(
     "/{pool_id}/images",
     operation_id="add_images",

@@ -82,7 +82,7 @@ async def stream_job_events(
 def _read(factory: Factory, job_id: str, last_id: int) -> tuple[list[EventAnswer], bool]:
     """One short look: the new events, and whether the job had ended before we looked for them."""
     with factory.read() as work:
-        ended = jobs.get(work, job_id).state in ENDED
+        ended = jobs.get(work, job_id, deleted=True).state in ENDED
         rows = events.after(work, job_id, last_id, BATCH)
         return [EventAnswer.model_validate(row) for row in rows], ended
 
@@ -96,6 +96,7 @@ def _read(factory: Factory, job_id: str, last_id: int) -> tuple[list[EventAnswer
 )
 def get_job_sample(request: Request, work: ReadDep, job_id: IdPath, event_id: EventId) -> Response:
     """A sheet of samples, as the step left it."""
+    jobs.get(work, job_id)
     event = events.get(work, event_id)
     if event.job_id != job_id or event.type != "sample":
         raise NotFound(f"Event {event_id} is no sample of job {job_id}.")

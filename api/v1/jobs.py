@@ -17,7 +17,7 @@ from service.job_spec import JobSpec
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 JobState = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
-JobKind = Literal["label", "train_generator", "train_student", "distill", "evaluate"]
+JobKind = Literal["label", "train_generator", "train_student", "distill", "evaluate", "export"]
 
 SPEC_EXAMPLES: dict[str, Any] = {
     "label": {
@@ -89,6 +89,10 @@ SPEC_EXAMPLES: dict[str, Any] = {
             "student_id": "stu_01kaxvd3f5g7h9j1k3m5n7p9q1",
             "evaluation_set_id": "ann_01kaxv6b2c4d6e8f0g2h4j6k8m",
         },
+    },
+    "export": {
+        "summary": "Make the COCO zip of a dataset again, once it has expired",
+        "value": {"kind": "export", "dataset_id": "ds_01kaxv9k7m9n1p3q5r7s9t1v3w"},
     },
     "train_student": {
         "summary": "Train a student on the few labels alone",
@@ -178,6 +182,18 @@ def list_jobs(
 def get_job(work: ReadDep, job_id: IdPath) -> JobAnswer:
     """State, error and results."""
     return JobAnswer.model_validate(jobs.get(work, job_id))
+
+
+@router.delete(
+    "/{job_id}",
+    operation_id="delete_job",
+    summary="Delete a job",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(404, 409, 422, 507),
+)
+def delete_job(work: WorkDep, job_id: IdPath) -> None:
+    """Its log and its steps' files go, what it made stays. 409 while it goes on."""
+    jobs.delete(work, job_id)
 
 
 @router.post("/{job_id}:cancel", operation_id="cancel_job", summary="Cancel", responses=problems(404, 409, 422, 507))

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import PRINTABLE, IdPath, ReadDep
+from api.dependencies import PRINTABLE, IdPath, ReadDep, WorkDep
 from api.downloads import Download, download, file_responses
 from api.errors import problems
 from api.pagination import Page, PagingDep
@@ -63,6 +63,18 @@ def list_reports(
 def get_report(work: ReadDep, report_id: IdPath) -> ReportAnswer:
     """The whole report as JSON."""
     return ReportAnswer.model_validate(reports.get(work, report_id))
+
+
+@router.delete(
+    "/{report_id}",
+    operation_id="delete_report",
+    summary="Delete a report",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(404, 409, 422, 507),
+)
+def delete_report(work: WorkDep, report_id: IdPath) -> None:
+    """The card of its student keeps the numbers; 409 while its job goes on."""
+    reports.delete(work, report_id)
 
 
 @router.get(

@@ -76,4 +76,6 @@ def list_job_steps(work: ReadDep, job_id: IdPath, paging: PagingDep) -> Page[Ste
 @router.get("/steps/{step_id}", operation_id="get_step", summary="Show a step", responses=problems(404, 422))
 def get_step(work: ReadDep, step_id: IdPath) -> StepAnswer:
     """Progress, attempts, output and error."""
-    return StepAnswer.model_validate(steps.get(work, step_id))
+    row = steps.get(work, step_id)
+    jobs.get(work, row.job_id)
+    return StepAnswer.model_validate(row)

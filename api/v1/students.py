@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import IdPath, ReadDep
+from api.dependencies import IdPath, ReadDep, WorkDep
 from api.downloads import Download, download, file_responses
 from api.errors import problems
 from api.pagination import Page, PagingDep
@@ -77,6 +77,18 @@ def list_students(work: ReadDep, paging: PagingDep) -> Page[StudentAnswer]:
 def get_student(work: ReadDep, student_id: IdPath) -> StudentAnswer:
     """Its architecture, card and files."""
     return StudentAnswer.model_validate(students.get(work, student_id))
+
+
+@router.delete(
+    "/{student_id}",
+    operation_id="delete_student",
+    summary="Delete a student",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(404, 409, 422, 507),
+)
+def delete_student(work: WorkDep, student_id: IdPath) -> None:
+    """Its files go; 409 names the job that makes or measures it."""
+    students.delete(work, student_id)
 
 
 @router.get(

@@ -9,6 +9,7 @@ from service.tables.generator import Generator
 from service.tables.image_pool import ImagePool, PoolPart
 from service.tables.job import Job
 from service.tables.report import Report
+from service.tables.server_secret import ServerSecret
 from service.tables.step import Step
 from service.tables.student import Student
 from service.tables.tally import Tally
@@ -28,6 +29,7 @@ __all__ = [
     "Job",
     "PoolPart",
     "Report",
+    "ServerSecret",
     "Step",
     "Student",
     "Tally",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String
+from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
-from service.tables.base import Base
+from service.tables.base import Base, Deletable
 
 
-class AnnotationSet(Base):
+class AnnotationSet(Deletable, Base):
     """One version of a few annotated images; never changes."""
 
     __tablename__ = "annotation_sets"
@@ -28,5 +28,7 @@ class AnnotationSet(Base):
     image_width: Mapped[int]
     key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))
+    num_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Length of its tar."""
     statistics: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)

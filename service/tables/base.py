@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import JSON, MetaData
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped
 
 from service.clock import UtcDateTime
 
@@ -34,3 +34,12 @@ class Base(DeclarativeBase):
         list[dict[str, Any]]: JsonColumn,
         list[int]: JsonColumn,
     }
+
+
+class Deletable:
+    """A row that stays when its thing is deleted: other rows refer to it, and cards name it."""
+
+    deleted_at: Mapped[datetime | None]
+    """From then on only the row is left to be seen."""
+    purged_at: Mapped[datetime | None]
+    """When its objects and the rows below it were gone."""

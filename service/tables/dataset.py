@@ -9,10 +9,10 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
-from service.tables.base import Base
+from service.tables.base import Base, Deletable
 
 
-class Dataset(Base):
+class Dataset(Deletable, Base):
     """A dataset: filled shard by shard, then sealed and never changed."""
 
     __tablename__ = "datasets"
@@ -82,8 +82,11 @@ class DatasetExport(Base):
 
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
     format: Mapped[str] = mapped_column(String(16), primary_key=True)
-    key: Mapped[str] = mapped_column(String(200))
+    key: Mapped[str | None] = mapped_column(String(200))
+    """Empty once it has expired and its object is gone."""
     sha256: Mapped[str] = mapped_column(String(64))
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     validation: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    expires_at: Mapped[datetime | None]
+    """From then on it is as good as gone, and can be made again."""

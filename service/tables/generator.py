@@ -5,21 +5,31 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.generator_families import GENERATOR_FAMILIES
-from service.tables.base import Base
+from service.tables.base import Base, Deletable
 
 
-class Generator(Base):
+class Generator(Deletable, Base):
     """A generator: bundled by the operator or trained by a job."""
 
     __tablename__ = "generators"
+    # A deleted generator gives its name up.
+    __table_args__ = (
+        Index(
+            None,
+            "name",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    name: Mapped[str] = mapped_column(String(120), unique=True)
+    name: Mapped[str] = mapped_column(String(120))
     state: Mapped[str] = mapped_column(String(16))
     """`training`, `ready` or `failed`."""
     family: Mapped[str] = mapped_column(String(40))
@@ -33,6 +43,8 @@ class Generator(Base):
     card: Mapped[dict[str, Any]]
     key_prefix: Mapped[str | None] = mapped_column(String(200))
     """Objects of the diffusers directory start with this; ends with a slash."""
+    num_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Length of all of these objects, and of their zip."""
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 

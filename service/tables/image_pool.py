@@ -8,10 +8,10 @@ from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
-from service.tables.base import Base
+from service.tables.base import Base, Deletable
 
 
-class ImagePool(Base):
+class ImagePool(Deletable, Base):
     """A pool of unlabelled images; parts are added until it is sealed."""
 
     __tablename__ = "image_pools"

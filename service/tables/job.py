@@ -9,10 +9,10 @@ from sqlalchemy import Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
-from service.tables.base import Base
+from service.tables.base import Base, Deletable
 
 
-class Job(Base):
+class Job(Deletable, Base):
     """A job: its typed spec, its state and the ids of what it made."""
 
     __tablename__ = "jobs"

@@ -9,10 +9,10 @@ from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
-from service.tables.base import Base
+from service.tables.base import Base, Deletable
 
 
-class Report(Base):
+class Report(Deletable, Base):
     """A report; never changes."""
 
     __tablename__ = "reports"

@@ -9,10 +9,10 @@ from sqlalchemy import BigInteger, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
-from service.tables.base import Base
+from service.tables.base import Base, Deletable
 
 
-class Student(Base):
+class Student(Deletable, Base):
     """A student with its files and card; never changes."""
 
     __tablename__ = "students"
@@ -29,5 +29,7 @@ class Student(Base):
     """`{name, key, num_bytes, sha256}` of every file of the directory."""
     archive_key: Mapped[str | None] = mapped_column(String(200))
     """Zip of all files."""
+    num_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Length of all files and of their zip."""
     card: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)

@@ -95,6 +95,7 @@ def test_answers_and_bodies_have_examples(document: dict[str, Any]) -> None:
         "train_student",
         "distill",
         "evaluate",
+        "export",
     }
     assert set(job["examples"]) == kinds
 

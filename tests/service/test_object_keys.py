@@ -20,6 +20,7 @@ SPELLERS: dict[str, Callable[..., str]] = {
     name: function
     for name, function in inspect.getmembers(object_keys, inspect.isfunction)
     if function.__module__ == object_keys.__name__ and inspect.signature(function).return_annotation == "str"
+    if name != "step_prefix"  # a folder, not a key
 }
 NUMBERS = st.integers(0, 2**40)
 NAMES = st.text("abcXYZ0189._-", min_size=1, max_size=30).filter(lambda text: text.strip("."))

@@ -78,6 +78,11 @@ def test_distilling_again_and_measuring_again_are_the_last_steps_of_a_label_job(
     assert made(parse({"kind": "evaluate", "student_id": "s", "evaluation_set_id": "e"})) == ["evaluate"]
 
 
+def test_exporting_again_is_one_step_for_a_worker_without_an_accelerator() -> None:
+    (step,) = next_steps(parse({"kind": "export", "dataset_id": "d"}), [], FACTS)
+    assert (step.kind, step.queue) == ("export_dataset", "cpu")
+
+
 def documents() -> st.SearchStrategy[dict[str, Any]]:
     """Jobs of every kind."""
     ids, held_out = st.just("x"), st.none() | st.just("e")
@@ -97,6 +102,7 @@ def documents() -> st.SearchStrategy[dict[str, Any]]:
         "train_student": {"annotation_set_id": ids, "evaluation_set_id": held_out},
         "distill": {"dataset_id": ids, "evaluation_set_id": held_out},
         "evaluate": {"student_id": ids, "evaluation_set_id": ids},
+        "export": {"dataset_id": ids},
     }
     assert list(kinds) == KINDS, "a kind without a strategy here"
     return st.one_of(*(st.fixed_dictionaries({"kind": st.just(kind), **fields}) for kind, fields in kinds.items()))

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from api.app import create_app
 from service import jobs
 from service.bootstrap import Factory
+from service.clock import database_now
+from service.purging import purge_in_turn
+from service.tables import DatasetExport
 from tests.api.dashboard import job_drivers, scenery
+from tests.service.test_purging import furnish
 
 
 @pytest.fixture
@@ -35,6 +40,70 @@ def test_cancel_and_retry_lead_back_to_the_job(visitor: TestClient, scene: scene
         with scene.factory.read() as work:
             assert jobs.get(work, job_id).state == state
     assert visitor.post(f"/jobs/{job_id}/retry").status_code == 409
+
+
+PAGES = {
+    "annotation set": "annotation-sets",
+    "generator": "generators",
+    "dataset": "datasets",
+    "student": "students",
+    "report": "reports",
+    "job": "jobs",
+}
+
+
+@pytest.mark.parametrize("noun", PAGES)
+def test_a_thing_is_deleted_after_a_question_and_the_other_pages_go_on(
+    visitor: TestClient, factory: Factory, noun: str
+) -> None:
+    ids = furnish(factory)
+    address = f"/{PAGES[noun]}/{ids[noun]}"
+    assert f'<form method="post" action="{address}/delete">' in visitor.get(address).text
+    answer = visitor.post(f"{address}/delete", headers={"sec-fetch-site": "same-origin"})
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/{PAGES[noun]}")
+    assert ids[noun] not in visitor.get(f"/{PAGES[noun]}").text
+    assert visitor.post(f"{address}/delete").status_code == 410
+    for purged in (False, True):
+        for other, place in PAGES.items():
+            shown = visitor.get(f"/{place}/{ids[other]}")
+            assert shown.status_code == (410 if other == noun != "dataset" else 200), (other, purged)
+            if other != noun and noun != "dataset":
+                assert f'href="{address}"' not in shown.text, (other, purged)
+        purge_in_turn(factory)
+
+
+def test_a_deleted_dataset_is_a_card_with_its_students(visitor: TestClient, factory: Factory) -> None:
+    ids = furnish(factory)
+    address = f"/datasets/{ids['dataset']}"
+    visitor.post(f"{address}/delete")
+    page = visitor.get(address).text
+    assert "This is what is kept of it" in page
+    assert f'href="/students/{ids["student"]}"' in page
+    assert "/v1/datasets/" not in page
+    assert f'href="{address}"' in visitor.get(f"/students/{ids['student']}").text
+
+
+def test_what_a_job_needs_is_not_deleted_and_the_page_says_why(visitor: TestClient, scene: scenery.Scene) -> None:
+    job_id = job_drivers.label_job(scene, "mine")
+    answer = visitor.post(f"/annotation-sets/{scene.annotation_set_id}/delete")
+    assert answer.status_code == 409
+    assert job_id in answer.text
+
+
+def test_an_expired_export_is_made_again_from_the_page(visitor: TestClient, factory: Factory) -> None:
+    ids = furnish(factory)
+    address = f"/datasets/{ids['dataset']}"
+    assert "/exports/coco" in visitor.get(address).text
+    with factory.work() as work:
+        work.session.execute(update(DatasetExport).values(expires_at=database_now(-1)))
+    page = visitor.get(address).text
+    assert "/exports/coco" not in page
+    assert f'action="{address}/export"' in page
+    answer = visitor.post(f"{address}/export")
+    assert answer.status_code == 303
+    with factory.read() as work:
+        assert jobs.get(work, answer.headers["location"].rpartition("/")[2]).kind == "export"
+    assert visitor.get(answer.headers["location"]).status_code == 200
 
 
 @pytest.mark.parametrize("headers", [{"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}])
