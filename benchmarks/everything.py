@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.paired import Figure, print_table
 
-NAMES = ("labelling", "shards", "students", "masks")
+NAMES = ("labelling", "shards", "students", "masks", "uploads")
 
 
 def measured(name: str) -> list[Figure]:

@@ -4,6 +4,7 @@ Machines are shared and their speed drifts: what counts is the ratio of two runs
 pairs the median. Wall and processor time are both kept; where other work runs on the machine the second is steadier.
 """
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ class Pairs:
     wall: list[tuple[float, float]]
     """Of every pair (A, B)."""
     processor: list[tuple[float, float]]
-    """Of all threads of the process."""
+    """Of all threads of the process, and of the children that ended meanwhile."""
 
     @property
     def wall_ratio(self) -> float:
@@ -49,9 +50,14 @@ def in_turn(a: Callable[[], object], b: Callable[[], object], pairs: int) -> Pai
 
 def _seconds(run: Callable[[], object]) -> tuple[float, float]:
     """(wall, processor) seconds of one run."""
-    wall, processor = time.perf_counter(), time.process_time()
+    wall, processor = time.perf_counter(), _processor_seconds()
     run()
-    return time.perf_counter() - wall, time.process_time() - processor
+    return time.perf_counter() - wall, _processor_seconds() - processor
+
+
+def _processor_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 @dataclass(frozen=True)

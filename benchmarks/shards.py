@@ -22,8 +22,8 @@ from service import generators, image_pools, jobs
 from service.bootstrap import Factory, build_factory, prepare
 from service.job_spec import parse
 from service.settings import Settings
+from service.upload_reading import AnnotationRequest
 from service.uploads import (
-    AnnotationRequest,
     prepare_annotation_set,
     prepare_pool_part,
     store_annotation_set,

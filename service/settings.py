@@ -112,6 +112,10 @@ class Settings(BaseSettings):
     """Most classes in an annotation set (a label map is 8 bit and 255 means ignore)."""
     max_annotation_images: Count = 20_000
     """Most images in one annotation set."""
+    max_reader_memory_bytes: Annotated[int, Field(ge=256 * 2**20, le=2**50)] = 4 * 2**30
+    """Address space of the process that reads one upload; four may run at a time."""
+    max_reader_cpu_seconds: Annotated[int, Field(ge=1, le=7 * 86_400)] = 3_600
+    """Processor time that reading one upload may take."""
     max_pool_memory_bytes: Bytes = 8 * 2**30
     """Largest pool, as plain pixels, that one worker takes into memory to train a generator."""
     max_job_images: Count = 10_000_000

@@ -17,6 +17,7 @@ from api.v1.picture import PICTURE, ViewDep, picture
 from service import annotation_sets, previews, uploads
 from service.bootstrap import Factory
 from service.spec_parts import Name
+from service.upload_reading import AnnotationRequest
 
 router = APIRouter(prefix="/v1/annotation-sets", tags=["annotation sets"], route_class=StrictRoute)
 
@@ -69,8 +70,8 @@ def _request(
         NameList, Query(description="Class names by mask value, `a,b,c`; left out: from the zip")
     ] = None,
     things: Annotated[NameList, Query(description="Classes with instances, `a,b`; left out: from the zip")] = None,
-) -> uploads.AnnotationRequest:
-    return uploads.AnnotationRequest(name, format, kind, _names(classes), _names(things), first)
+) -> AnnotationRequest:
+    return AnnotationRequest(name, format, kind, _names(classes), _names(things), first)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -90,7 +91,7 @@ async def create_annotation_set(
     request: Request,
     response: Response,
     factory: FactoryDep,
-    wanted: Annotated[uploads.AnnotationRequest, Depends(_request)],
+    wanted: Annotated[AnnotationRequest, Depends(_request)],
 ) -> AnnotationSetAnswer:
     """COCO (`annotations.json`) or index masks (`masks/*.png`) with `images/`, in one zip.
 
@@ -102,7 +103,7 @@ async def create_annotation_set(
     return answer
 
 
-def _create(factory: Factory, wanted: uploads.AnnotationRequest, upload: Upload) -> AnnotationSetAnswer:
+def _create(factory: Factory, wanted: AnnotationRequest, upload: Upload) -> AnnotationSetAnswer:
     prepared = uploads.prepare_annotation_set(upload.path, upload.path.parent, wanted, factory.settings)
     with factory.work() as work:
         return AnnotationSetAnswer.model_validate(uploads.store_annotation_set(work, prepared))

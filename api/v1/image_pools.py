@@ -135,7 +135,7 @@ def _add(factory: Factory, pool_id: str, upload: Upload) -> PoolUploadAnswer:
         pool = image_pools.get(work, pool_id)
         return PoolUploadAnswer(
             num_images=part.num_images,
-            num_duplicates=prepared.num_duplicates,
+            num_duplicates=prepared.found.num_duplicates,
             sha256=upload.sha256,
             pool=ImagePoolAnswer.model_validate(pool),
         )

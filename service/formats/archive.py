@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -33,6 +34,9 @@ BROKEN = (
     LookupError,
 )
 """What zipfile raises for hostile bytes (`RuntimeError`: encrypted; `ValueError` holds `UnicodeDecodeError`)."""
+
+on_read: ContextVar[Callable[[str], object] | None] = ContextVar("on_read", default=None)
+"""Told the name of every file before it is read: a reading process that ends can be said to have ended there."""
 
 END = struct.Struct("<4s4H2LH")
 END64 = struct.Struct("<4sQ2H2L4Q")
@@ -79,6 +83,8 @@ class Archive:
 
     def read(self, entry: Entry, max_bytes: int) -> bytes:
         """The entry's inflated bytes. Raises `FileProblem` when it is larger, broken, or not what its header says."""
+        if (tell := on_read.get()) is not None:
+            tell(entry.name)
         if entry.size > max_bytes:
             raise FileProblem(f"{entry.size:,} bytes; at most {max_bytes:,} are allowed here")
         chunks = []

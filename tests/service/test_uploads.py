@@ -12,7 +12,7 @@ from service.bootstrap import Factory
 from service.errors import Invalid, StorageFull
 from service.formats.shard import read_shard
 from service.settings import Settings
-from service.uploads import AnnotationRequest
+from service.upload_reading import AnnotationRequest
 from tests.api.archives import coco_files, mask_files, photo, zipped
 
 CLASSES = ["background", "cell"]
@@ -57,7 +57,7 @@ def test_semantic_and_things_exclude_each_other(settings: Settings, tmp_path: Pa
 def test_a_part_counts_its_duplicates(settings: Settings, tmp_path: Path) -> None:
     body = zipped({"a.png": photo(1), "b.png": photo(2), "c.png": photo(1)})
     part = uploads.prepare_pool_part(write(tmp_path, body), tmp_path, settings)
-    assert (part.num_images, part.num_duplicates, part.image_height) == (2, 1, 16)
+    assert (part.found.num_images, part.found.num_duplicates, part.found.image_height) == (2, 1, 16)
 
 
 def test_no_upload_fills_the_disk(settings: Settings) -> None:
