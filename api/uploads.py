@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+import time
 from asyncio import timeout
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,9 @@ ZIP_TYPES = {"application/zip", "application/x-zip-compressed"}
 WRITE_BYTES = 1 << 20
 #: Silence between two chunks after which the sender is taken for gone.
 SILENCE_SECONDS = 30.0
+#: After this a sender must have reached a mean rate, or a byte now and then would hold its connection for ever.
+GRACE_SECONDS = 30.0
+LEAST_BYTES_PER_SECOND = 4096
 
 #: Uploads that are read and checked at the same time.
 UPLOAD_THREADS = 4
@@ -101,6 +105,7 @@ async def _receive(request: Request, path: Path, limit: int) -> Upload:
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
     stream = aiter(request.stream())
+    started, num_bytes = time.monotonic(), 0
     while True:
         try:
             async with timeout(SILENCE_SECONDS):
@@ -111,4 +116,8 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
             raise BadRequest(f"The upload paused for more than {SILENCE_SECONDS:.0f} seconds.") from None
         except ClientDisconnect:
             raise BadRequest("The upload broke off.") from None
+        num_bytes += len(chunk)
+        seconds = time.monotonic() - started
+        if seconds > GRACE_SECONDS and num_bytes < seconds * LEAST_BYTES_PER_SECOND:
+            raise BadRequest(f"The upload came slower than {LEAST_BYTES_PER_SECOND} bytes a second.")
         yield chunk

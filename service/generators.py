@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import delete as remove_rows
 from sqlalchemy import or_, select, update
@@ -19,7 +19,7 @@ from service.ids import new_id
 from service.job_spec import TrainGeneratorSpec
 from service.lookup import must_find
 from service.paging import Page, newest_first
-from service.safetensors_header import count_parameters
+from service.safetensors_header import count_parameters, require_finite
 from service.tables import Generator, ImagePool, Job
 from service.unit_of_work import Work
 
@@ -27,6 +27,8 @@ CARD_FILE = "generator.json"
 SAMPLES_FILE = "samples.png"
 # Weights only as safetensors: the other forms run code when they are opened.
 ALLOWED_SUFFIXES = frozenset({".json", ".safetensors", ".png", ".md", ".txt"})
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def register_folder(work: Work, folder: Path) -> list[Generator]:
 def register_bundled(work: Work, name: str, directory: Path) -> Generator:
     """Copy a generator directory into the store and register it; the same files again change nothing.
 
-    Raises Invalid when files are missing or of a kind that could run code, Conflict when other files have the name.
+    Raises Invalid when files are missing, broken or of a kind that could run code, Conflict when other files have the name.
     """
     files = _allowed_files(directory)
     card = _read_card(directory)
@@ -169,6 +171,7 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
         if known.digest != digest:
             raise Conflict(f"There is already a generator {name} with other files; choose another name.")
         return known
+    _require_finite(directory, files)
     generator_id = new_id("gen")
     prefix = object_keys.generator_prefix(generator_id, digest[:12])
     for path in files:
@@ -217,18 +220,29 @@ def _allowed_files(directory: Path) -> list[Path]:
 
 
 def _count_parameters(directory: Path, files: list[Path]) -> int:
-    weights = [path for path in files if path.suffix == ".safetensors"]
-    faults, total = [], 0
-    for path in weights:
-        try:
-            total += count_parameters(path)
-        except ValueError as error:
-            faults.append(fault(path.relative_to(directory).as_posix(), str(error)))
-    if not weights:
-        faults.append(fault("unet", "holds no weights as safetensors"))
+    numbers = _of_weights(directory, files, count_parameters)
+    if not numbers:
+        message = "holds no weights as safetensors"
+        raise Invalid(f"The directory {directory.name} is not a generator that can be taken.", [fault("unet", message)])
+    return sum(numbers)
+
+
+def _require_finite(directory: Path, files: list[Path]) -> None:
+    _of_weights(directory, files, require_finite)
+
+
+def _of_weights(directory: Path, files: list[Path], ask: Callable[[Path], Answer]) -> list[Answer]:
+    """What every weight file answers; raises Invalid with all that are refused."""
+    faults, answers = [], []
+    for path in files:
+        if path.suffix == ".safetensors":
+            try:
+                answers.append(ask(path))
+            except ValueError as error:
+                faults.append(fault(path.relative_to(directory).as_posix(), str(error)))
     if faults:
         raise Invalid(f"The directory {directory.name} is not a generator that can be taken.", faults)
-    return total
+    return answers
 
 
 def _read_card(directory: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -56,12 +57,13 @@ def environment() -> dict[str, str]:
 
 def child_of(parent: int) -> int:
     """The id of the reading child of that process, once it runs."""
-    for _ in range(600):
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            parts = path.read_bytes().split(b"\0")
-            if b"service.reader_child" in parts and f"\nPPid:\t{parent}\n" in (path.parent / "status").read_text():
-                return int(path.parent.name)
-        time.sleep(0.05)
+    for _ in range(1_200):
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # processes come and go
+                is_reader = b"service.reader_child" in (path / "cmdline").read_bytes().split(b"\0")
+                if is_reader and f"\nPPid:\t{parent}\n" in (path / "status").read_text():
+                    return int(path.name)
+        time.sleep(0.02)
     raise AssertionError("no child began")
 
 
@@ -124,7 +126,7 @@ def test_the_child_knows_no_variable_of_ours(
     seen: list[bytes] = []
     thread = threading.Thread(target=lambda: seen.append(Path(f"/proc/{child_of(os.getpid())}/environ").read_bytes()))
     thread.start()
-    Reader(tmp_path, settings).pool_tar(large_zip(tmp_path, 1), tmp_path / "images.tar")
+    Reader(tmp_path, settings).pool_tar(large_zip(tmp_path, 10), tmp_path / "images.tar")
     thread.join()
     assert b"PYTHONPATH" in seen[0]
     assert b"hidden" not in seen[0]
