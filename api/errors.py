@@ -46,6 +46,7 @@ DESCRIPTIONS = {
     415: "Not a media type this route takes",
     416: "The range lies outside the file",
     422: "Understood but wrong; every place is listed",
+    429: "Too many requests from one client; `Retry-After` says when to ask again",
     500: "The service failed; the request id names the log line",
     503: "Not ready",
     507: "The storage is full",
@@ -53,8 +54,8 @@ DESCRIPTIONS = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route that may answer these errors: 500 too, and 410 where something could be missing."""
-    declared = {*statuses, 500, *((410,) if 404 in statuses else ())}
+    """The `responses=` of a route that may answer these errors: 429 and 500 too, and 410 where something could be missing."""
+    declared = {*statuses, 429, 500, *((410,) if 404 in statuses else ())}
     return {status: {"description": DESCRIPTIONS[status], **_content(status)} for status in sorted(declared)}
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -101,6 +102,10 @@ class Client:
     def _json(self, method: str, path: str, **request: Any) -> Json:
         try:
             answer = self._http.request(method, path, **request)
+            # A streamed body cannot be sent twice.
+            while answer.status_code == 429 and "content" not in request:
+                time.sleep(float(answer.headers.get("retry-after", "1")))
+                answer = self._http.request(method, path, **request)
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from None
         if answer.is_error:

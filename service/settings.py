@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     """Write log lines as JSON objects."""
 
     # Limits on what is sent
+    requests_per_minute: Count = 12_000
+    """Requests of one client that one API process answers in a minute; more are 429."""
+    changes_per_minute: Count = 600
+    """Of these, requests that change something: jobs, uploads, cancellations."""
     max_json_bytes: Bytes = 2**20
     """Largest JSON body."""
     max_upload_bytes: Bytes = 4 * 2**30

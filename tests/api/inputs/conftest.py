@@ -15,7 +15,7 @@ from tests.api.inputs.served import Served, serve
 def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[Served]:
     """The service, empty at first."""
     folder = tmp_path_factory.mktemp("inputs") / "data"
-    settings = Settings(data_dir=folder, max_upload_bytes=32 * 2**20, max_archive_members=1_000)
+    settings = Settings(data_dir=folder, max_upload_bytes=32 * 2**20, max_archive_members=1_000, changes_per_minute=300)
     for part in (folder / "objects", settings.resolved_scratch_dir):
         part.mkdir(parents=True)
     (folder / "factory.sqlite").write_bytes(migrated_sqlite.read_bytes())

@@ -103,3 +103,15 @@ def test_input_62_a_range_past_the_end_is_416(served: Served) -> None:
     problem = served.refused(416, method="GET", url=url, headers={"range": "bytes=99-"})
     assert "2 bytes" in problem["detail"]
     assert served.http.get(url, headers={"range": "bytes=1-99"}).content == b"}"
+
+
+def test_input_60_a_thousand_jobs_at_once_are_429_beyond_the_budget(served: Served) -> None:
+    body = spec(served)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: served.http.post("/v1/jobs", json=body), range(1_000)))
+    counted = Counter(answer.status_code for answer in answers)
+    assert set(counted) == {202, 429}
+    assert counted[202] < 500
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.headers["content-type"] == "application/problem+json"
