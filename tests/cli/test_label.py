@@ -69,6 +69,10 @@ def test_one_command_from_two_folders_to_a_network(tmp_path: Path, folders: tupl
         assert answer.returncode == 0, answer.stderr
     assert "uploaded" not in answer.stdout, "the second run found all that the first had sent"
     out = tmp_path / "out"
-    assert [row["name"] for row in json.loads((out / "report.json").read_text())["rows"]] == ["student", "head", "baseline"]
+    assert [row["name"] for row in json.loads((out / "report.json").read_text())["rows"]] == [
+        "student",
+        "head",
+        "baseline",
+    ]
     assert len(list((out / "dataset").glob("*-coco.zip"))) == 1
     assert (out / "student" / "model.safetensors").stat().st_size > 0
