@@ -98,10 +98,13 @@ def fit(
                     run.save(checkpoint_path)
                 raise Stopped
             parts = _step(run, ahead, device, share)
-            run.report(parts, progress, observe)
+            metrics = run.report(parts, observe)
             if checkpoint_path is not None and time.monotonic() - saved_at > config.checkpoint_seconds:
                 run.save(checkpoint_path)
                 saved_at = time.monotonic()
+            # After the checkpoint: who sends it away when told of progress sends the newest.
+            if progress is not None and metrics is not None:
+                progress(run.step, run.total(), metrics)
     run.finish()
     return FitResult(steps=run.step, seconds=run.elapsed(), curves=run.curves)
 
@@ -235,22 +238,24 @@ class _Run:
             for name, value in self._live().items():
                 value.copy_(weights[name])
 
-    def report(self, parts: dict[str, torch.Tensor], progress: Progress | None, observe: Observe | None) -> None:
-        """Sums the parts on their device and fetches them only every `report_every` steps."""
+    def total(self) -> int:
+        """Steps in all, as far as one can tell."""
+        return self.config.steps or max(self.step, int(self.step / max(1e-6, self.share())))
+
+    def report(self, parts: dict[str, torch.Tensor], observe: Observe | None) -> dict[str, float] | None:
+        """Sums the parts on their device and fetches their means only every `report_every` steps; None between."""
         for name, value in parts.items():
             self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
         self._summed += 1
         if self.step % self.config.report_every:
-            return
+            return None
         metrics = {name: float(value) / self._summed for name, value in self._sums.items()}
         self._sums, self._summed = {}, 0
         if observe is not None:
             metrics |= observe(self.step, self.with_averaged)
         for name, value in {"step": float(self.step), **metrics}.items():
             self.curves.setdefault(name, []).append(value)
-        if progress is not None:
-            total = self.config.steps or max(self.step, int(self.step / max(1e-6, self.share())))
-            progress(self.step, total, metrics)
+        return metrics
 
     def save(self, path: Path) -> None:
         tensors = {f"live/{name}": value.detach().cpu().contiguous() for name, value in self._state().items()}

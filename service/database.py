@@ -12,6 +12,18 @@ from sqlalchemy.engine import make_url
 
 BUSY_SECONDS = 20
 MIGRATIONS = Path(__file__).parent / "migrations"
+SILENT_SECONDS = 60
+# Longer than storing the largest upload, which holds its pool's lock.
+IDLE_SECONDS = 600
+# A connection that was cut without a word ends here; a process that froze within a transaction loses its locks there.
+POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": SILENT_SECONDS // 2,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": SILENT_SECONDS * 1000,
+    "options": f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}",
+}
 # An engine option: what BEGIN says on SQLite.
 READ_ONLY = {"sqlite_begin": "DEFERRED"}
 
@@ -24,7 +36,7 @@ def make_engine(url: str) -> Engine:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     # pool_pre_ping: after a database restart the next request works instead of failing once per connection.
-    return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=30)
+    return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=POSTGRESQL)
 
 
 def _sqlite_engine(url: str, database: str | None) -> Engine:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service import deletion, events, generators, job_checks, job_inputs
+from service import deletion, events, generators, job_checks, job_inputs, leases
 from service.advance import advance, cancel_ready_steps, plan_facts
 from service.clock import read_clock
 from service.errors import Conflict, KeyReused
@@ -140,6 +140,7 @@ def cancel(work: Work, job_id: str) -> Job:
     work.session.flush()
     events.job_state(work, job)
     cancel_ready_steps(work, job_id)
+    leases.end_silent_steps(work, job)
     advance(work, job_id)
     return job
 

@@ -9,19 +9,30 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from service import events, tallies
 from service.advance import advance, cancel_ready_steps
 from service.clock import database_now, read_clock
 from service.errors import LeaseLost, NotFound
 from service.plan import ENDED
+from service.settings import Settings
 from service.tables import Job, Step
 from service.unit_of_work import Work
 
 ACTIVE = ("queued", "running")
 """States of a job whose steps may be claimed and go on."""
+LONGEST_LEASES = 10
+"""So many leases from now no lease ends: room for workers whose settings have longer ones."""
+MISSED_BEATS = 3
+"""So many heartbeats that did not come mean that a worker is gone, where no more than a cancelled step is at stake."""
 BATCH = 100
+
+
+def is_overdue(settings: Settings) -> ColumnElement[bool]:
+    """A lease that has run out, or that nobody can have given: the clock was set back since."""
+    latest = database_now(LONGEST_LEASES * settings.lease_seconds)
+    return or_(Step.lease_until < database_now(), Step.lease_until > latest)
 
 
 def hold(work: Work, step_id: str, token: int) -> tuple[Step, Job]:
@@ -64,22 +75,39 @@ def give_back(work: Work, step: Step) -> None:
 
 def expire_leases(work: Work) -> int:
     """Take steps from workers that were silent for a whole lease; returns how many."""
-    overdue = and_(Step.state == "running", Step.lease_until < database_now())
+    overdue = and_(Step.state == "running", is_overdue(work.settings))
     query = select(Step.id, Step.job_id).where(overdue).order_by(Step.lease_until).limit(BATCH)
     taken = 0
     for step_id, job_id in work.session.execute(query).all():
         # Never wait for a second job's lock while holding a first: two reapers could wait for each other.
         job = events.try_lock_job(work, job_id)
-        step = _lock_step(work, step_id) if job is not None else None
-        if job is None or step is None or not _is_overdue(work, step):
+        step = _lock_step(work, step_id, overdue) if job is not None else None
+        if job is None or step is None:
             continue
         _expire(work, step, job)
         taken += 1
     return taken
 
 
+def end_silent_steps(work: Work, job: Job) -> int:
+    """End steps of a job that is being cancelled whose workers missed their beats; the caller holds the job's lock.
+
+    Nobody wants their results, so nobody waits for their leases: a worker that was only slow finds its step lost.
+    """
+    patience = work.settings.lease_seconds - MISSED_BEATS * work.settings.heartbeat_seconds
+    silent = (Step.job_id == job.id, Step.state == "running", Step.lease_until < database_now(patience))
+    ended = 0
+    for step_id in work.session.scalars(select(Step.id).where(*silent)).all():
+        step = _lock_step(work, step_id)
+        if step is not None and step.state == "running":
+            _count_lost(work, step)
+            close(work, step, "cancelled")
+            ended += 1
+    return ended
+
+
 def sweep_stopped_jobs(work: Work) -> int:
-    """Finish what a dead transaction left behind: waiting steps of stopped jobs. Returns how many jobs changed."""
+    """Finish what dead workers and transactions left of stopped jobs. Returns how many jobs changed."""
     left_over = and_(Job.state.in_(ENDED), Step.state == "ready")
     query = select(Job.id).join(Step, Step.job_id == Job.id).where(or_(Job.state == "cancelling", left_over))
     changed = 0
@@ -87,14 +115,13 @@ def sweep_stopped_jobs(work: Work) -> int:
         job = events.try_lock_job(work, job_id)
         if job is None:
             continue
-        changed += bool(cancel_ready_steps(work, job_id))
+        changed += bool(cancel_ready_steps(work, job_id) + end_silent_steps(work, job))
         advance(work, job_id)
     return changed
 
 
 def _expire(work: Work, step: Step, job: Job) -> None:
-    step.lost += 1
-    work.note("the worker of a step was lost", job_id=job.id, step_id=step.id, kind=step.kind, owner=step.owner)
+    _count_lost(work, step)
     if job.state not in ACTIVE:
         close(work, step, "cancelled")
     elif step.attempt >= work.settings.max_attempts:
@@ -102,6 +129,11 @@ def _expire(work: Work, step: Step, job: Job) -> None:
         close(work, step, "failed")
     else:
         give_back(work, step)
+
+
+def _count_lost(work: Work, step: Step) -> None:
+    step.lost += 1
+    work.note("the worker of a step was lost", job_id=step.job_id, step_id=step.id, kind=step.kind, owner=step.owner)
 
 
 def _lost_problem(step: Step) -> dict[str, object]:
@@ -119,11 +151,7 @@ def _end_attempt(work: Work, step: Step, state: str) -> None:
     step.lease_until = None
 
 
-def _lock_step(work: Work, step_id: str) -> Step | None:
-    query = select(Step).where(Step.id == step_id).with_for_update(skip_locked=True, key_share=True)
+def _lock_step(work: Work, step_id: str, *conditions: ColumnElement[bool]) -> Step | None:
+    """Lock a step, if nobody else does and if the conditions still hold."""
+    query = select(Step).where(Step.id == step_id, *conditions).with_for_update(skip_locked=True, key_share=True)
     return work.session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
-
-
-def _is_overdue(work: Work, step: Step) -> bool:
-    now = read_clock(work.session)
-    return step.state == "running" and step.lease_until is not None and step.lease_until < now

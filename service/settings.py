@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """Access key; empty means the machine's own credentials."""
     s3_secret_access_key: SecretStr | None = None
     """Secret of the access key."""
+    s3_timeout_seconds: Seconds = 60.0
+    """A request that the store leaves without an answer for this long is given up; sending a part of 8 MiB included."""
     s3_virtual_hosted: bool = False
     """Address buckets as sub-domains; most S3-compatible stores want paths instead."""
 
@@ -58,6 +60,9 @@ class Settings(BaseSettings):
     """A worker that is silent for this long has lost its step."""
     heartbeat_seconds: Seconds = 5.0
     """How often a worker renews its lease; at most a third of the lease."""
+    stall_seconds: Seconds = 3_600.0
+    """A step that neither shows progress nor asks whether to stop for this long hangs: its worker process ends, and the
+    attempt counts. Longer than the longest batch, and than loading the largest generator."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """A step that used up this many attempts fails."""
     retry_backoff_seconds: Annotated[float, Field(ge=0, le=3_600)] = 5.0

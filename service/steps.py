@@ -17,9 +17,10 @@ from service import events, tallies
 from service.clock import database_now, read_clock
 from service.errors import BadRequest, LeaseLost, NotFound
 from service.job_spec import JobSpec, parse
-from service.leases import ACTIVE, close, expire_leases, give_back, hold, sweep_stopped_jobs
+from service.leases import ACTIVE, close, expire_leases, give_back, hold, is_overdue, sweep_stopped_jobs
 from service.lookup import must_find
 from service.paging import Page
+from service.settings import Settings
 from service.tables import Job, Step
 from service.unit_of_work import Work
 
@@ -89,7 +90,7 @@ def claim(work: Work, *, queues: Sequence[str], owner: str, lease_seconds: float
     lease = lease_seconds or work.settings.lease_seconds
     taken = (
         update(Step)
-        .where(Step.id == _most_urgent(queues, work.settings.max_attempts).scalar_subquery())
+        .where(Step.id == _most_urgent(queues, work.settings).scalar_subquery())
         .values(
             state="running",
             token=Step.token + 1,
@@ -110,10 +111,9 @@ def claim(work: Work, *, queues: Sequence[str], owner: str, lease_seconds: float
     return _begin(work, step)
 
 
-def _most_urgent(queues: Sequence[str], max_attempts: int) -> Select[str]:
-    now = database_now()
-    waiting = and_(Step.state == "ready", or_(Step.not_before.is_(None), Step.not_before <= now))
-    lost = and_(Step.state == "running", Step.lease_until < now, Step.attempt < max_attempts)
+def _most_urgent(queues: Sequence[str], settings: Settings) -> Select[str]:
+    waiting = and_(Step.state == "ready", or_(Step.not_before.is_(None), Step.not_before <= database_now()))
+    lost = and_(Step.state == "running", is_overdue(settings), Step.attempt < settings.max_attempts)
     return (
         select(Step.id)
         .join(Job, Job.id == Step.job_id)
@@ -164,6 +164,11 @@ def heartbeat(
             step.progress = snapshot
             events.step_progress(work, step, snapshot)
     return Heartbeat(alive=True, cancel_requested=job.state not in ACTIVE)
+
+
+def is_stopping(work: Work, job_id: str) -> bool:
+    """Whether the job is cancelled or has ended, so that its running steps stop; a read alone."""
+    return work.session.scalar(select(Job.state).where(Job.id == job_id)) not in ACTIVE
 
 
 def save_checkpoint(work: Work, step_id: str, token: int, key: str) -> str | None:

@@ -279,6 +279,12 @@ def _open_s3(settings: Settings, bucket: str, prefix: str) -> S3Store:
         bucket,
         prefix=prefix or None,
         config=config,
-        client_options={"allow_http": True, "timeout": timedelta(minutes=10), "connect_timeout": timedelta(seconds=5)},
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=5),
+            # A connection that was cut without a word; a large object that keeps coming may take longer.
+            "read_timeout": timedelta(seconds=settings.s3_timeout_seconds),
+            "timeout": timedelta(minutes=10),
+        },
         retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
     )

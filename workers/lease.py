@@ -1,11 +1,14 @@
 """Holds a claimed step: renews its lease from a thread of its own and knows when the work must stop.
 
-Not from the computing thread: one long call into torch must not lose the lease.
+Not from the computing thread: one long call into torch must not lose the lease. A call that never ends must: a step that
+gives no sign of life for `stall_seconds` is recorded as failed, and the process, whose thread cannot be stopped, ends.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from enum import StrEnum
 from types import TracebackType
@@ -15,6 +18,10 @@ import structlog
 from service import steps
 from service.bootstrap import Factory
 from service.steps import ClaimedStep, Progress
+from workers.problems import problem
+
+STALLED_EXIT = 75
+"""Exit code of a process whose step gave no sign of life; its supervisor starts another."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +47,7 @@ class Lease:
         self._reason: StopReason | None = None
         self._renewed_at = time.monotonic()
         self._beaten_at = time.monotonic()
+        self._alive_at = time.monotonic()
         self._shown: Progress | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(
@@ -51,7 +59,8 @@ class Lease:
         )
 
     def stop_reason(self) -> StopReason | None:
-        """Why the work must stop, or None while it may go on."""
+        """Why the work must stop, or None while it may go on; asking is a sign of life."""
+        self._alive_at = time.monotonic()
         if self._reason is None and self._shutdown.is_set():
             return StopReason.SHUTDOWN
         return self._reason
@@ -69,11 +78,20 @@ class Lease:
     def _run(self) -> None:
         settings = self._factory.settings
         pause = min(settings.heartbeat_seconds, max(settings.progress_event_seconds, 0.1))
-        while not self._done.wait(pause) and self._reason is not StopReason.LOST:
+        seen = None
+        while not self._done.wait(pause):
             progress = self._snapshot()
+            if progress != seen:
+                seen, self._alive_at = progress, time.monotonic()
+            if time.monotonic() - self._alive_at > settings.stall_seconds:
+                self._end_stalled()
             due = time.monotonic() - self._beaten_at >= settings.heartbeat_seconds
+            if self._reason is StopReason.LOST:
+                continue  # nothing to renew; that the handler notices is still watched
             if due or progress != self._shown:
                 self._beat(progress)
+            elif self._reason is None:
+                self._look()
 
     def _beat(self, progress: Progress | None) -> None:
         self._beaten_at = time.monotonic()
@@ -89,6 +107,23 @@ class Lease:
             self._reason = StopReason.LOST
         elif answer.cancel_requested:
             self._reason = StopReason.CANCELLED
+
+    def _look(self) -> None:
+        """Between two beats: whoever cancels must not wait for the next one, and a look writes nothing."""
+        with suppress(Exception), self._factory.read() as work:
+            if steps.is_stopping(work, self._step.job_id):
+                self._reason = StopReason.CANCELLED
+
+    def _end_stalled(self) -> None:
+        seconds = self._factory.settings.stall_seconds
+        log.error("the step hangs; this process ends", seconds=seconds)
+        detail = f"The step gave no sign of life for {seconds:.0f} seconds; its process was ended."
+        hint = "If it was only slow, raise LABEL_FACTORY_STALL_SECONDS and retry the job."
+        # Whatever comes of the record: the lease runs out, and the attempt counts.
+        with suppress(Exception), self._factory.work() as work:
+            found = problem("stalled", "The step hangs", detail, hint)
+            steps.record_failure(work, self._step.id, self._step.token, found, retryable=True)
+        os._exit(STALLED_EXIT)
 
     def _missed(self, error: Exception) -> None:
         silence = time.monotonic() - self._renewed_at

@@ -82,6 +82,10 @@ class _Attempt:
             return self._stopped()
         except LeaseLost:
             return StopReason.LOST
+        except SystemExit as error:
+            if self.lease.stop_reason() is StopReason.SHUTDOWN:
+                raise  # the second signal: end at once
+            return self._failed(error)
         except Exception as error:  # noqa: BLE001 - the edge: every failure becomes a recorded problem
             return self._failed(error)
         return self._succeeded(outcome)
@@ -132,7 +136,7 @@ class _Attempt:
             record(work, self.step.id, self.step.token)
         return reason
 
-    def _failed(self, error: Exception) -> str:
+    def _failed(self, error: BaseException) -> str:
         problem, retryable = describe(error)
         log.error(
             "step failed", exc_info=None if isinstance(error, StepError) else error, retryable=retryable, **problem

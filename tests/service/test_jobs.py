@@ -6,11 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from service import generators, jobs, steps, students
+from service import generators, jobs, leases, steps, students
 from service.bootstrap import Factory
-from service.errors import Conflict, Invalid, KeyReused, NotFound
+from service.clock import database_now
+from service.errors import Conflict, Invalid, KeyReused, LeaseLost, NotFound
 from service.job_spec import LabelSpec, parse
+from service.tables import Step
 from service.unit_of_work import Work
 from tests.factories import (
     CLASSES,
@@ -272,6 +275,25 @@ def test_cancel_waits_for_running_steps(any_factory: Factory) -> None:
     with any_factory.work() as work:
         steps.record_cancelled(work, running.id, running.token)
     assert job_now(any_factory, job.id).state == "cancelled"
+
+
+def test_cancel_does_not_wait_for_a_worker_that_missed_its_beats(any_factory: Factory) -> None:
+    job = make_job(any_factory)
+    dead = must_claim(any_factory)
+    settings = any_factory.settings
+    silence = leases.MISSED_BEATS * settings.heartbeat_seconds + 1
+    with any_factory.work() as work:
+        jobs.cancel(work, job.id)
+        steps.reap(work)
+    assert job_now(any_factory, job.id).state == "cancelling", "it may be between two beats"
+    with any_factory.work() as work:
+        until = database_now(settings.lease_seconds - silence)
+        work.session.execute(update(Step).where(Step.id == dead.id).values(lease_until=until))
+    with any_factory.work() as work:
+        assert steps.reap(work) == 1
+    assert job_now(any_factory, job.id).state == "cancelled"
+    with pytest.raises(LeaseLost), any_factory.work() as work:
+        steps.record_success(work, dead.id, dead.token, {})
 
 
 def test_a_step_that_succeeds_while_the_job_is_cancelled_keeps_its_output(factory: Factory) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
 from service import events, jobs, steps
 from service.bootstrap import Factory
+from service.clock import database_now
 from service.errors import LeaseLost
 from service.steps import Progress
+from service.tables import Step
 from tests.factories import claim, job_now, label_spec, lose, make_job, must_claim, run_to_end, state_of, succeed
 
 
@@ -48,8 +51,8 @@ def test_two_open_claims_take_two_shards(postgresql_factory: Factory) -> None:
         from service.unit_of_work import Work
 
         works = [Work(s, postgresql_factory.storage, postgresql_factory.settings) for s in (one, two)]
-        first = works[0].session.scalars(steps._most_urgent(["gpu"], 3)).one()
-        second = works[1].session.scalars(steps._most_urgent(["gpu"], 3)).one()
+        first = works[0].session.scalars(steps._most_urgent(["gpu"], works[0].settings)).one()
+        second = works[1].session.scalars(steps._most_urgent(["gpu"], works[1].settings)).one()
         assert first != second
 
 
@@ -73,6 +76,18 @@ def test_a_lost_step_is_taken_over_and_the_zombie_records_nothing(any_factory: F
         steps.record_failure(work, zombie.id, zombie.token, {"detail": "late"})
     with any_factory.read() as work:
         assert steps.get(work, heir.id).output == {"from": "heir"}
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_a_lease_from_before_the_clock_was_set_back_ends(any_factory: Factory, reaped: bool) -> None:
+    make_job(any_factory)
+    dead = must_claim(any_factory, "dead")
+    with any_factory.work() as work:
+        work.session.execute(update(Step).where(Step.id == dead.id).values(lease_until=database_now(3_600)))
+        if reaped:
+            assert steps.reap(work) == 1
+    assert must_claim(any_factory, "heir").token == 2
+    assert claim(any_factory) is None
 
 
 def test_a_heartbeat_keeps_the_lease_and_the_progress(any_factory: Factory) -> None:

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from service import jobs
+from service import jobs, steps
 from service.bootstrap import Factory
 from service.settings import Settings
 from service.unit_of_work import Work
 from tests import factories
-from workers.lease import Lease, StopReason
+from workers import lease as lease_module
+from workers.lease import STALLED_EXIT, Lease, StopReason
 
 
 @pytest.fixture
@@ -61,6 +62,42 @@ def test_a_cancelled_job_is_noticed(factory: Factory) -> None:
         with factory.work() as work:
             jobs.cancel(work, job.id)
         wait_for(lambda: lease.stop_reason() is StopReason.CANCELLED)
+
+
+def test_a_cancelled_job_is_noticed_between_two_beats(factory: Factory) -> None:
+    rare = {"lease_seconds": 60.0, "heartbeat_seconds": 20.0}
+    factory = replace(factory, settings=factory.settings.model_copy(update=rare))
+    job = factories.make_job(factory)
+    with lease_on(factory) as lease:
+        with factory.work() as work:
+            jobs.cancel(work, job.id)
+        wait_for(lambda: lease.stop_reason() is StopReason.CANCELLED)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_step_without_a_sign_of_life_ends_its_process(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    factory = replace(factory, settings=factory.settings.model_copy(update={"stall_seconds": 0.8}))
+    ended: list[int] = []
+    monkeypatch.setattr(lease_module.os, "_exit", ended.append)
+    factories.make_job(factory)
+    step = factories.must_claim(factory)
+    if lost:
+        factories.lose(factory, step.id)
+        assert factories.must_claim(factory, "worker-2").token == 2
+    with Lease(factory, step, lambda: None, threading.Event()) as lease:
+        for _ in range(12):
+            lease.stop_reason()  # asks, so it lives
+            time.sleep(0.1)
+        assert ended == []
+        wait_for(lambda: ended != [])
+    lease._thread.join()  # before `os._exit` is itself again
+    assert set(ended) == {STALLED_EXIT}
+    with factory.read() as work:
+        row = steps.get(work, step.id)
+    assert (row.state, row.attempt) == (("running", 2) if lost else ("ready", 1))
+    assert lost or (row.error is not None and row.error["type"] == "stalled")
 
 
 def test_shutdown_is_a_reason_to_stop(factory: Factory) -> None:

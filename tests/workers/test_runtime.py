@@ -120,6 +120,33 @@ def test_a_failure_that_may_pass_is_tried_again(factory: Factory) -> None:
     assert only_step(factory, job.id).state == "succeeded"
 
 
+def test_a_handler_that_exits_fails_its_step_and_not_the_worker(factory: Factory) -> None:
+    job = factories.make_job(factory)
+
+    def handler(context: StepContext) -> Outcome:
+        raise SystemExit("a library gave up")
+
+    for _ in range(factory.settings.max_attempts):
+        assert run(factory, handler)
+    error = only_step(factory, job.id).error
+    assert error is not None
+    assert error["detail"] == "SystemExit: a library gave up"
+    assert factories.job_now(factory, job.id).state == "failed"
+
+
+def test_the_second_signal_ends_the_worker(factory: Factory) -> None:
+    job = factories.make_job(factory)
+    shutdown = threading.Event()
+
+    def handler(context: StepContext) -> Outcome:
+        shutdown.set()
+        raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        run(factory, handler, shutdown=shutdown)
+    assert only_step(factory, job.id).state == "running", "the lease runs out"
+
+
 def test_an_unknown_step_is_a_failure_not_a_crash(factory: Factory) -> None:
     job = factories.make_job(factory)
     assert run_next_step(factory, "worker-1", {})
