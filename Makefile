@@ -45,8 +45,8 @@ check: $(VENV)/installed-dev ## ruff, strict types, import contracts
 bench: $(VENV)/installed ## what labels, shards, training and masks cost (benchmarks/README.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.everything
 
-test: $(VENV)/installed-dev ## every test that is not marked slow
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+test: $(VENV)/installed-dev ## every test that is not marked slow or chaos
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not chaos"
 
 test-slow: $(VENV)/installed-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
