@@ -32,6 +32,7 @@ TAGS = [
     {"name": "datasets", "description": "Labelled images made by a job"},
     {"name": "students", "description": "Distilled networks"},
     {"name": "reports", "description": "Measurements against held-out truth"},
+    {"name": "objects", "description": "Files behind signed addresses"},
     {"name": "operations", "description": "Probes and metrics"},
 ]
 

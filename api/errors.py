@@ -39,6 +39,7 @@ class Problem(BaseModel):
 
 DESCRIPTIONS = {
     400: "Not readable: broken JSON, a bad cursor, a broken body",
+    403: "Not allowed",
     404: "There is no such thing",
     409: "Not possible in the present state",
     410: "It was there, and was deleted or has expired",

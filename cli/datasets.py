@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client, CliError
-from cli.listing import add_delete, add_list, add_show
+from cli.listing import add_delete, add_link, add_list, add_show
 from cli.options import DEFAULT_URL, Url
 from cli.output import console
 from cli.watch import watch
@@ -16,6 +16,7 @@ COLUMNS = ("id", "name", "state", "num_images", "num_kept", "created_at")
 add_list(app, "dataset", "/v1/datasets", COLUMNS)
 add_show(app, "dataset", "/v1/datasets", (*COLUMNS, "image_height", "image_width", "classes", "job_id"))
 add_delete(app, "dataset", "/v1/datasets", stays="the card and what came from it stay")
+add_link(app, "dataset", "/v1/datasets", "exports/coco")
 
 
 @app.command()

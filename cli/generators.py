@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.listing import add_delete, add_list, add_show
+from cli.listing import add_delete, add_link, add_list, add_show
 from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import console, show
 from cli.watch import watch
@@ -16,6 +16,7 @@ COLUMNS = ("id", "name", "state", "family", "image_height", "image_width", "num_
 add_list(app, "generator", "/v1/generators", COLUMNS)
 add_show(app, "generator", "/v1/generators", (*COLUMNS, "digest", "job_id"))
 add_delete(app, "generator", "/v1/generators", stays="datasets that it labelled stay")
+add_link(app, "generator", "/v1/generators", "archive")
 
 
 @app.command()

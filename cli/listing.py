@@ -1,4 +1,4 @@
-"""`list`, `show` and `delete`, alike for every noun."""
+"""`list`, `show`, `delete` and `link`, alike for every noun."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -42,3 +42,17 @@ def add_delete(app: typer.Typer, noun: str, path: str, *, stays: str) -> None:
         for row_id in row_ids:
             client.delete(f"{path}/{row_id}")
             console.print(f"deleted {row_id}", markup=False)
+
+
+def add_link(app: typer.Typer, noun: str, path: str, file: str) -> None:
+    """Give a noun `link`: an address of the download `file` of one item below `path`."""
+
+    @app.command(
+        "link", help=f"Print an address of a {noun}'s zip that anyone who has it may download from for a while."
+    )
+    def link(
+        row_id: Annotated[str, typer.Argument(metavar="id", help=f"The {noun}'s id.")],
+        minutes: Annotated[float, typer.Option(min=0.1, max=15, help="How long it is to work.")] = 5.0,
+        url: Url = DEFAULT_URL,
+    ) -> None:
+        console.print(Client(url).link(f"{path}/{row_id}/{file}", minutes=minutes), markup=False, soft_wrap=True)

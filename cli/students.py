@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Client
-from cli.listing import add_delete, add_list, add_show
+from cli.listing import add_delete, add_link, add_list, add_show
 from cli.options import DEFAULT_URL, Url
 from cli.output import console
 
@@ -15,6 +15,7 @@ COLUMNS = ("id", "name", "architecture", "num_parameters", "dataset_id", "create
 add_list(app, "student", "/v1/students", COLUMNS)
 add_show(app, "student", "/v1/students", (*COLUMNS, "job_id", "classes"))
 add_delete(app, "student", "/v1/students", stays="its reports stay")
+add_link(app, "student", "/v1/students", "archive")
 
 
 @app.command()

@@ -42,6 +42,12 @@ class BadRequest(ServiceError):  # noqa: N818
     status, type, title = 400, "bad-request", "The request cannot be read"
 
 
+class Forbidden(ServiceError):  # noqa: N818
+    """The caller may not do this."""
+
+    status, type, title = 403, "forbidden", "Not allowed"
+
+
 class NotFound(ServiceError):  # noqa: N818
     """Nothing has this id or name."""
 

@@ -106,3 +106,24 @@ def parse(key: str) -> ObjectKey | None:
             groups = found.groupdict()
             return ObjectKey(key, kind, groups.get("id", ""), groups.get("token", ""))
     return None
+
+
+def download_name(key: str) -> str:
+    """What a downloaded object is called: letters, digits and `._-` alone, without the attempt that wrote it."""
+    found = parse(key)
+    name = key.rpartition("/")[2]
+    if found is None:
+        return name
+    stem, _, ending = name.rpartition(".")
+    match found.kind:
+        case "dataset_export":
+            return f"{found.owner_id}-{stem.rpartition('-')[0]}.{ending}"
+        case "dataset_manifest":
+            return f"{found.owner_id}-{name}"
+        case "dataset_shard":
+            return f"{stem.rpartition('-')[0]}.{ending}"
+        case "generator_archive":
+            return f"{found.owner_id}.{ending}"
+        case "student_file" if name == "student.zip":
+            return f"{found.owner_id}.{ending}"
+    return name

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     # Object store (storage_url = s3://...)
     s3_endpoint: str | None = None
     """Address of the S3-compatible store; empty means Amazon's."""
+    s3_public_endpoint: str | None = None
+    """Address under which users reach that store, for signed URLs; empty means `s3_endpoint`."""
     s3_region: str = "us-east-1"
     """Region that requests are signed for."""
     s3_access_key_id: SecretStr | None = None

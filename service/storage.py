@@ -16,10 +16,12 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
+from service import object_keys
 from service.errors import NotFound, ServiceError, StorageFull
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from obstore import Attributes
     from obstore.store import S3Config
 
 CHUNK_BYTES = 1 << 20
@@ -90,6 +92,10 @@ class ObjectStorage(Protocol):
         """Remove an object; nothing happens if there is none."""
         ...
 
+    def sign(self, key: str, *, seconds: int) -> str | None:
+        """An address from which anyone may GET the object for so long; None where the store cannot sign."""
+        ...
+
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of all objects in a folder; the prefix ends with a slash."""
         ...
@@ -155,17 +161,35 @@ def digest_file(file: BinaryIO) -> StoredObject:
 class ObstoreStorage:
     """A folder or an S3-compatible store, through obstore."""
 
-    def __init__(self, store: LocalStore | S3Store, place: str) -> None:
+    def __init__(self, store: LocalStore | S3Store, place: str, *, public: S3Store | None = None) -> None:
         self._store = store
         self._place = place
+        self._public = public
 
     def put_stream(self, key: str, source: Source) -> StoredObject:
         digest = Digest()
         with self._translated(key):
             obstore.put(
-                self._store, key, digest.passing(source), chunk_size=PART_BYTES, max_concurrency=PARTS_IN_FLIGHT
+                self._store,
+                key,
+                digest.passing(source),
+                attributes=self._attributes(key),
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_IN_FLIGHT,
             )
         return digest.result()
+
+    def _attributes(self, key: str) -> Attributes | None:
+        """What a store that serves objects itself tells their readers; a folder keeps nothing of the kind."""
+        if not isinstance(self._store, S3Store):
+            return None
+        return {"Content-Disposition": f'attachment; filename="{object_keys.download_name(key)}"'}
+
+    def sign(self, key: str, *, seconds: int) -> str | None:
+        if self._public is None:
+            return None
+        with self._translated(key):
+            return obstore.sign(self._public, "GET", key, timedelta(seconds=seconds))
 
     def get_stream(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         if length == 0:
@@ -264,14 +288,17 @@ def open_storage(settings: Settings) -> ObstoreStorage:
         folder = Path(unquote(url.path))
         return ObstoreStorage(LocalStore(folder, automatic_cleanup=True, mkdir=True), str(folder))
     if url.scheme == "s3":
-        return ObstoreStorage(_open_s3(settings, url.netloc, url.path.strip("/")), settings.resolved_storage_url)
+        place = (url.netloc, url.path.strip("/"))
+        public = _open_s3(settings, *place, endpoint=settings.s3_public_endpoint or settings.s3_endpoint)
+        store = _open_s3(settings, *place, endpoint=settings.s3_endpoint)
+        return ObstoreStorage(store, settings.resolved_storage_url, public=public)
     raise ValueError(f"storage_url must begin with file:/// or s3://, not {url.scheme}://")
 
 
-def _open_s3(settings: Settings, bucket: str, prefix: str) -> S3Store:
+def _open_s3(settings: Settings, bucket: str, prefix: str, *, endpoint: str | None) -> S3Store:
     config: S3Config = {"region": settings.s3_region, "virtual_hosted_style_request": settings.s3_virtual_hosted}
-    if settings.s3_endpoint:
-        config["endpoint"] = settings.s3_endpoint
+    if endpoint:
+        config["endpoint"] = endpoint
     if settings.s3_access_key_id and settings.s3_secret_access_key:
         config["access_key_id"] = settings.s3_access_key_id.get_secret_value()
         config["secret_access_key"] = settings.s3_secret_access_key.get_secret_value()

@@ -6,14 +6,16 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from api.dependencies import IdPath, IndexPath, ReadDep
+from api.dependencies import FactoryDep, IdPath, IndexPath, ReadDep
 from api.downloads import Download, download, file_responses
 from api.errors import problems
 from api.pagination import Page
+from api.signed_urls import DEFAULT_SECONDS, ExpiresIn, SignedUrlAnswer, signed
 from api.v1.answer import Answer
 from service import datasets
 from service.errors import Conflict
 from service.paging import Page as Rows
+from service.unit_of_work import Work
 
 router = APIRouter(prefix="/v1/datasets/{dataset_id}", tags=["datasets"])
 
@@ -57,9 +59,25 @@ def list_dataset_exports(work: ReadDep, dataset_id: IdPath) -> Page[DatasetExpor
 )
 def download_coco(request: Request, work: ReadDep, dataset_id: IdPath) -> Response:
     """Images, `annotations.json` with compressed RLE, label maps, and the validator's report."""
+    return download(request, work.storage, _coco(work, dataset_id))
+
+
+@router.get(
+    "/exports/coco/signed-url",
+    operation_id="sign_coco",
+    summary="An address of the COCO zip that needs no key",
+    responses=problems(404, 422),
+)
+def sign_coco(
+    factory: FactoryDep, work: ReadDep, response: Response, dataset_id: IdPath, expires_in: ExpiresIn = DEFAULT_SECONDS
+) -> SignedUrlAnswer:
+    """For a short while, and for GET alone."""
+    return signed(factory, work, response, _coco(work, dataset_id), expires_in)
+
+
+def _coco(work: Work, dataset_id: str) -> Download:
     row = datasets.get_export(work, datasets.get(work, dataset_id).id, "coco")
-    key = datasets.export_key(work, row)
-    return download(request, work.storage, Download(key, f"{dataset_id}-coco.zip", "application/zip", row.sha256))
+    return Download(datasets.export_key(work, row), f"{dataset_id}-coco.zip", "application/zip", row.sha256)
 
 
 @router.get(
@@ -71,11 +89,27 @@ def download_coco(request: Request, work: ReadDep, dataset_id: IdPath) -> Respon
 )
 def download_manifest(request: Request, work: ReadDep, dataset_id: IdPath) -> Response:
     """Written when the dataset is sealed; 409 before."""
+    return download(request, work.storage, _manifest(work, dataset_id))
+
+
+@router.get(
+    "/manifest/signed-url",
+    operation_id="sign_manifest",
+    summary="An address of the manifest that needs no key",
+    responses=problems(404, 409, 422),
+)
+def sign_manifest(
+    factory: FactoryDep, work: ReadDep, response: Response, dataset_id: IdPath, expires_in: ExpiresIn = DEFAULT_SECONDS
+) -> SignedUrlAnswer:
+    """For a short while, and for GET alone."""
+    return signed(factory, work, response, _manifest(work, dataset_id), expires_in)
+
+
+def _manifest(work: Work, dataset_id: str) -> Download:
     row = datasets.get(work, dataset_id)
     if row.manifest_key is None:
         raise Conflict(f"The dataset {row.id} is still being built; its manifest comes when it is sealed.")
-    item = Download(row.manifest_key, f"{dataset_id}-manifest.json", "application/json")
-    return download(request, work.storage, item)
+    return Download(row.manifest_key, f"{dataset_id}-manifest.json", "application/json")
 
 
 @router.get("/shards", operation_id="list_dataset_shards", summary="List shards", responses=problems(404, 422))
@@ -94,5 +128,27 @@ def list_dataset_shards(work: ReadDep, dataset_id: IdPath) -> Page[DatasetShardA
 )
 def download_shard(request: Request, work: ReadDep, dataset_id: IdPath, index: IndexPath) -> Response:
     """Image, label map, instance map, soft label and metadata of every sample."""
+    return download(request, work.storage, _shard(work, dataset_id, index))
+
+
+@router.get(
+    "/shards/{index}/signed-url",
+    operation_id="sign_shard",
+    summary="An address of one shard that needs no key",
+    responses=problems(404, 422),
+)
+def sign_shard(
+    factory: FactoryDep,
+    work: ReadDep,
+    response: Response,
+    dataset_id: IdPath,
+    index: IndexPath,
+    expires_in: ExpiresIn = DEFAULT_SECONDS,
+) -> SignedUrlAnswer:
+    """For a short while, and for GET alone."""
+    return signed(factory, work, response, _shard(work, dataset_id, index), expires_in)
+
+
+def _shard(work: Work, dataset_id: str, index: int) -> Download:
     row = datasets.get_shard(work, datasets.get(work, dataset_id).id, index)
-    return download(request, work.storage, Download(row.key, f"{index:05}.tar", "application/x-tar", row.sha256))
+    return Download(row.key, f"{index:05}.tar", "application/x-tar", row.sha256)

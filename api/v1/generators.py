@@ -6,13 +6,15 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import IdPath, ReadDep, WorkDep
+from api.dependencies import FactoryDep, IdPath, ReadDep, WorkDep
 from api.downloads import Download, download, file_responses
 from api.errors import problems
 from api.pagination import Page, PagingDep
+from api.signed_urls import DEFAULT_SECONDS, ExpiresIn, SignedUrlAnswer, signed
 from api.strict_json import StrictRoute
 from api.v1.answer import Answer
 from service import generators
+from service.unit_of_work import Work
 
 router = APIRouter(prefix="/v1/generators", tags=["generators"], route_class=StrictRoute)
 
@@ -105,7 +107,26 @@ def get_generator_samples(request: Request, work: ReadDep, generator_id: IdPath)
 )
 def download_generator_archive(request: Request, work: ReadDep, generator_id: IdPath) -> Response:
     """The diffusers directory with its card; unpacked into the operator's folder, it is registered at the next start."""
+    return download(request, work.storage, _archive(work, generator_id))
+
+
+@router.get(
+    "/{generator_id}/archive/signed-url",
+    operation_id="sign_generator_archive",
+    summary="An address of the zip that needs no key",
+    responses=problems(404, 409, 422),
+)
+def sign_generator_archive(
+    factory: FactoryDep,
+    work: ReadDep,
+    response: Response,
+    generator_id: IdPath,
+    expires_in: ExpiresIn = DEFAULT_SECONDS,
+) -> SignedUrlAnswer:
+    """For a short while, and for GET alone."""
+    return signed(factory, work, response, _archive(work, generator_id), expires_in)
+
+
+def _archive(work: Work, generator_id: str) -> Download:
     row = generators.get(work, generator_id)
-    return download(
-        request, work.storage, Download(generators.archive_key(work, row), f"{row.name}.zip", "application/zip")
-    )
+    return Download(generators.archive_key(work, row), f"{row.name}.zip", "application/zip")

@@ -10,6 +10,7 @@ from api.v1 import (
     image_pools,
     job_events,
     jobs,
+    objects,
     reports,
     steps,
     students,
@@ -27,5 +28,6 @@ for part in (
     dataset_downloads,
     students,
     reports,
+    objects,
 ):
     router.include_router(part.router)

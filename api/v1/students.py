@@ -6,14 +6,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import IdPath, ReadDep, WorkDep
+from api.dependencies import FactoryDep, IdPath, ReadDep, WorkDep
 from api.downloads import Download, download, file_responses
 from api.errors import problems
 from api.pagination import Page, PagingDep
+from api.signed_urls import DEFAULT_SECONDS, ExpiresIn, SignedUrlAnswer, signed
 from api.strict_json import StrictRoute
 from api.v1.answer import Answer, LabelClassAnswer
 from service import students
 from service.errors import NotFound
+from service.unit_of_work import Work
 
 router = APIRouter(prefix="/v1/students", tags=["students"], route_class=StrictRoute)
 
@@ -100,8 +102,30 @@ def delete_student(work: WorkDep, student_id: IdPath) -> None:
 )
 def download_student_file(request: Request, work: ReadDep, student_id: IdPath, name: FileName) -> Response:
     """Ranges, entity tags and a digest, as for every download."""
+    return download(request, work.storage, _file(work, student_id, name))
+
+
+@router.get(
+    "/{student_id}/files/{name}/signed-url",
+    operation_id="sign_student_file",
+    summary="An address of one file that needs no key",
+    responses=problems(404, 422),
+)
+def sign_student_file(
+    factory: FactoryDep,
+    work: ReadDep,
+    response: Response,
+    student_id: IdPath,
+    name: FileName,
+    expires_in: ExpiresIn = DEFAULT_SECONDS,
+) -> SignedUrlAnswer:
+    """For a short while, and for GET alone."""
+    return signed(factory, work, response, _file(work, student_id, name), expires_in)
+
+
+def _file(work: Work, student_id: str, name: str) -> Download:
     file = students.file(students.get(work, student_id), name)
-    return download(request, work.storage, Download(file.key, file.name, "application/octet-stream", file.sha256))
+    return Download(file.key, file.name, "application/octet-stream", file.sha256)
 
 
 @router.get(
@@ -113,7 +137,24 @@ def download_student_file(request: Request, work: ReadDep, student_id: IdPath, n
 )
 def download_student_archive(request: Request, work: ReadDep, student_id: IdPath) -> Response:
     """Unpack it and load it with `AutoModelForSemanticSegmentation.from_pretrained`."""
+    return download(request, work.storage, _archive(work, student_id))
+
+
+@router.get(
+    "/{student_id}/archive/signed-url",
+    operation_id="sign_student_archive",
+    summary="An address of the zip that needs no key",
+    responses=problems(404, 422),
+)
+def sign_student_archive(
+    factory: FactoryDep, work: ReadDep, response: Response, student_id: IdPath, expires_in: ExpiresIn = DEFAULT_SECONDS
+) -> SignedUrlAnswer:
+    """For a short while, and for GET alone."""
+    return signed(factory, work, response, _archive(work, student_id), expires_in)
+
+
+def _archive(work: Work, student_id: str) -> Download:
     row = students.get(work, student_id)
     if row.archive_key is None:
         raise NotFound(f"The student {row.id} has no archive.")
-    return download(request, work.storage, Download(row.archive_key, f"{row.id}.zip", "application/zip"))
+    return Download(row.archive_key, f"{row.id}.zip", "application/zip")

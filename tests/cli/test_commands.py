@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from cli.client import CliError
@@ -23,6 +24,7 @@ from service import datasets, reports, students
 from service.bootstrap import Factory
 from tests import factories
 from tests.path.journey import annotated_zip, pool_zip
+from tests.service.test_purging import furnish
 
 
 def run(*arguments: str, url: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -64,6 +66,21 @@ def test_every_noun_is_listed_and_shown_alike(url: str, factory: Factory) -> Non
     shown = run("reports", "show", report.id, url=url).stdout
     assert "0.500" in shown
     assert "It is better." in shown
+
+
+def test_things_are_deleted_linked_and_exported_again(url: str, factory: Factory) -> None:
+    ids = furnish(factory)
+    link = run("datasets", "link", ids["dataset"], "--minutes", "1", url=url).stdout.strip()
+    assert link.startswith(f"{url}/v1/objects/")
+    assert httpx2.get(link, trust_env=False).content == b"x"
+    for noun, row_id in (("datasets", ids["dataset"]), ("pools", ids["image pool"]), ("jobs", ids["job"])):
+        assert run(noun, "delete", row_id, url=url).stdout == f"deleted {row_id}\n"
+        again = run(noun, "delete", row_id, url=url)
+        assert again.returncode == 1
+        assert again.stderr.startswith("error: 410")
+    assert json.loads(run("datasets", "list", "--json", url=url).stdout) == []
+    refused = run("datasets", "export", ids["dataset"], url=url)
+    assert refused.stderr.startswith("error: 422")
 
 
 def test_a_missing_zip_leaves_no_empty_pool(url: str, tmp_path: Path) -> None:

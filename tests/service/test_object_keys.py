@@ -20,7 +20,7 @@ SPELLERS: dict[str, Callable[..., str]] = {
     name: function
     for name, function in inspect.getmembers(object_keys, inspect.isfunction)
     if function.__module__ == object_keys.__name__ and inspect.signature(function).return_annotation == "str"
-    if name != "step_prefix"  # a folder, not a key
+    if name not in {"step_prefix", "download_name"}  # a folder, and what a download is called: no keys
 }
 NUMBERS = st.integers(0, 2**40)
 NAMES = st.text("abcXYZ0189._-", min_size=1, max_size=30).filter(lambda text: text.strip("."))
@@ -79,3 +79,21 @@ def test_every_column_that_names_an_object_is_one_that_the_rules_know() -> None:
         "steps.checkpoint_key",
         "students.archive_key",
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("datasets/ds_x/exports/coco-7.zip", "ds_x-coco.zip"),
+        ("datasets/ds_x/exports/semantic_png-12.zip", "ds_x-semantic_png.zip"),
+        ("datasets/ds_x/manifest.json", "ds_x-manifest.json"),
+        ("datasets/ds_x/shards/00012-7.tar", "00012.tar"),
+        ("students/stu_x/3/student.zip", "stu_x.zip"),
+        ("students/stu_x/3/model.safetensors", "model.safetensors"),
+        ("generators/gen_x/abc.zip", "gen_x.zip"),
+        ("steps/step_x/2-sheet.png", "2-sheet.png"),
+        ("somebody/else.bin", "else.bin"),
+    ],
+)
+def test_a_download_is_called_after_what_it_is(key: str, name: str) -> None:
+    assert object_keys.download_name(key) == name

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx2
 import obstore
 import pytest
 
@@ -153,3 +154,15 @@ def test_digest_file_rewinds() -> None:
     file = io.BytesIO(b"abc")
     assert digest_file(file).num_bytes == 3
     assert file.read() == b"abc"
+
+
+def test_only_a_store_that_serves_its_objects_itself_signs_addresses(storage: ObjectStorage) -> None:
+    storage.put_stream("students/stu_x/1/student.zip", iter([b"zip"]))
+    url = storage.sign("students/stu_x/1/student.zip", seconds=60)
+    if isinstance(storage, ObstoreStorage) and url is not None:
+        answer = httpx2.get(url, trust_env=False)
+        assert answer.content == b"zip"
+        assert answer.headers["content-disposition"] == 'attachment; filename="stu_x.zip"'
+        assert httpx2.delete(url, trust_env=False).status_code == 403
+    else:
+        assert url is None
