@@ -47,7 +47,7 @@ DESCRIPTIONS = {
     415: "Not a media type this route takes",
     416: "The range lies outside the file",
     422: "Understood but wrong; every place is listed",
-    429: "Too many requests from one client; `Retry-After` says when to ask again",
+    429: "Too many requests from one client, whom `Retry-After` says when to ask again, or more jobs than may go on",
     500: "The service failed; the request id names the log line",
     503: "Not ready",
     507: "The storage is full",

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Literal
 
 from sqlalchemy import select
 
-from service import deletion, object_keys
+from service import deletion, object_keys, usage
 from service.ids import new_id
 from service.lookup import must_find
 from service.paging import Page, newest_first
@@ -38,8 +38,9 @@ class NewAnnotationSet:
 
 
 def create(work: Work, new: NewAnnotationSet, file: BinaryIO) -> AnnotationSet:
-    """Store the set's WebDataset tar (a seekable file) and its row. Raises StorageFull."""
+    """Store the set's WebDataset tar (a seekable file) and its row. Raises StorageFull, StorageQuotaExceeded."""
     content = digest_file(file)
+    usage.require_room(work, content.num_bytes)
     set_id = new_id("ann")
     key = object_keys.annotation_set(set_id, content.sha256)
     work.storage.put_stream(key, file)

@@ -84,6 +84,18 @@ class TooLarge(ServiceError):  # noqa: N818
     status, type, title = 413, "too-large", "Too large"
 
 
+class StorageQuotaExceeded(TooLarge):
+    """More would be stored than the operator allows."""
+
+    type, title = "storage-quota", "The storage quota is used up"
+
+
+class QuotaExceeded(ServiceError):  # noqa: N818
+    """More would go on at a time than the operator allows."""
+
+    status, type, title = 429, "quota", "The quota is used up"
+
+
 class Unsupported(ServiceError):  # noqa: N818
     """The kind of file is not one the factory reads."""
 

@@ -39,6 +39,8 @@ class TrainedGenerator:
     """Folder of the diffusers directory in the object store, ending with a slash."""
     digest: str
     """SHA-256 over names and contents of all files."""
+    num_bytes: int
+    """Length of all files and of their zip."""
     num_parameters: int
     """Weights of the network."""
     image_size: tuple[int, int, int]
@@ -128,7 +130,7 @@ def record_trained(work: Work, generator_id: str, trained: TrainedGenerator) -> 
     if row.job_id is not None:
         events.lock_job(work, row.job_id)
     row.image_channels, row.image_height, row.image_width = trained.image_size
-    row.key_prefix, row.digest = trained.key_prefix, trained.digest
+    row.key_prefix, row.digest, row.num_bytes = trained.key_prefix, trained.digest, trained.num_bytes
     row.num_parameters, row.card, row.state = trained.num_parameters, trained.card, "ready"
     work.session.flush()
     return row
@@ -174,9 +176,10 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
     _require_finite(directory, files)
     generator_id = new_id("gen")
     prefix = object_keys.generator_prefix(generator_id, digest[:12])
+    num_bytes = 0
     for path in files:
         with path.open("rb") as file:
-            work.storage.put_stream(prefix + path.relative_to(directory).as_posix(), file)
+            num_bytes += work.storage.put_stream(prefix + path.relative_to(directory).as_posix(), file).num_bytes
     channels, height, width = card["image_size"] or (3, None, None)
     row = Generator(
         id=generator_id,
@@ -188,6 +191,7 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
         image_channels=channels,
         num_parameters=num_parameters,
         digest=digest,
+        num_bytes=num_bytes,
         card=card.get("card", card),
         key_prefix=prefix,
     )

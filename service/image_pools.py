@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from sqlalchemy import func, select
 
-from service import deletion, object_keys
+from service import deletion, object_keys, usage
 from service.errors import Conflict, Invalid, fault
 from service.ids import new_id
 from service.lookup import must_find, require_present
@@ -74,6 +74,7 @@ def add_part(
     known = work.session.scalars(query).one_or_none()
     if known is not None:
         return known
+    usage.require_room(work, content.num_bytes)
     index = work.session.execute(select(func.count()).where(PoolPart.pool_id == pool_id)).scalar_one()
     key = object_keys.pool_part(pool_id, index, content.sha256)
     work.storage.put_stream(key, file)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service import deletion, events, generators, job_checks, job_inputs, leases
+from service import deletion, events, generators, job_checks, job_inputs, leases, usage
 from service.advance import advance, cancel_ready_steps, plan_facts
 from service.clock import read_clock
 from service.errors import Conflict, KeyReused
@@ -57,10 +57,15 @@ class CreatedJob:
 
 
 def create(work: Work, spec: JobSpec, *, idempotency_key: str | None = None) -> CreatedJob:
-    """Make a job and its first steps. Raises Invalid with every bad reference, KeyReused, Conflict."""
+    """Make a job and its first steps.
+
+    Raises Invalid with every bad reference, KeyReused, Conflict, QuotaExceeded, StorageQuotaExceeded.
+    """
     body_sha256 = _body_digest(spec)
     if idempotency_key is not None and (known := _by_key(work, idempotency_key)) is not None:
         return _same_request(known, body_sha256)
+    usage.require_free_slot(work)
+    usage.require_room(work)
     checked = job_checks.check(work, spec)
     job_inputs.hold(work, checked.spec)
     job = Job(

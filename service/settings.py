@@ -129,6 +129,11 @@ class Settings(BaseSettings):
     """Processor time that reading one upload may take."""
     max_pool_memory_bytes: Bytes = 8 * 2**30
     """Largest pool, as plain pixels, that one worker takes into memory to train a generator."""
+    max_stored_bytes: Bytes | None = None
+    """Most bytes that are stored at a time, steps' files left out; empty: as many as fit. At the limit uploads and new
+    jobs are refused."""
+    max_active_jobs: Count = 1_000
+    """Most jobs that are queued or running at a time."""
     max_job_images: Count = 10_000_000
     """Most images one job may synthesize."""
 

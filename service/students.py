@@ -49,6 +49,8 @@ class NewStudent:
     """All files of the directory."""
     archive_key: str
     """Zip of all files."""
+    num_bytes: int
+    """Length of all files and of their zip."""
     card: dict[str, Any]
     """Recipe, losses, checks."""
 
@@ -65,12 +67,13 @@ def record(work: Work, job_id: str, new: NewStudent) -> Student:
 
 
 def attach_report(
-    work: Work, student_id: str, files: list[StudentFile], archive_key: str, card: dict[str, Any]
+    work: Work, student_id: str, files: list[StudentFile], archive_key: str, num_bytes: int, card: dict[str, Any]
 ) -> None:
     """Give a student the card that names its measurements; its weights stay. Raises NotFound."""
     row = get(work, student_id)
     events.lock_job(work, row.job_id)
-    row.files, row.archive_key, row.card = [asdict(file) for file in files], archive_key, card
+    row.files, row.archive_key, row.num_bytes = [asdict(file) for file in files], archive_key, num_bytes
+    row.card = card
     work.session.flush()
 
 

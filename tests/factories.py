@@ -176,6 +176,7 @@ def new_student(dataset_id: str, **changes: Any) -> NewStudent:
         "classes": CLASSES,
         "files": [StudentFile("config.json", f"students/{student_id}/1/config.json", 2, "0" * 64)],
         "archive_key": f"students/{student_id}/1/student.zip",
+        "num_bytes": 5,
         "card": {},
     }
     return NewStudent(**{**values, **changes})

@@ -152,11 +152,10 @@ def fetch_directory(context: StepContext, prefix: str, folder: Path) -> Path:
     return folder
 
 
-def store_directory(context: StepContext, folder: Path, prefix: str) -> None:
-    """Every file of a folder as objects below a prefix."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            context.put_file(prefix + path.relative_to(folder).as_posix(), path)
+def store_directory(context: StepContext, folder: Path, prefix: str) -> int:
+    """Every file of a folder as objects below a prefix; returns their bytes."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return sum(context.put_file(prefix + path.relative_to(folder).as_posix(), path).num_bytes for path in files)
 
 
 def zip_directory(folder: Path, path: Path) -> Path:

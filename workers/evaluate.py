@@ -209,5 +209,5 @@ def _with_report(context: StepContext, student: Student, rows: list[dict[str, An
     folder = _student_folder(context)
     card = {**student.card, "report": {row["title"]: row for row in rows}}
     write_card(folder, {"title": student.name, "classes": student.classes, **card})
-    files, archive_key = store_student(context, student.id, folder)
-    return lambda work: students.attach_report(work, student.id, files, archive_key, card)
+    stored = store_student(context, student.id, folder)
+    return lambda work: students.attach_report(work, student.id, *stored, card)

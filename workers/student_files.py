@@ -45,7 +45,7 @@ def finish_student(
     save_student(student, folder, {"title": name, "classes": few.classes, **card})
     card["onnx"] = export_onnx(student, folder / "model.onnx", _parity_images(few, data))
     student_id = new_id("stu")
-    files, archive_key = store_student(context, student_id, folder)
+    files, archive_key, num_bytes = store_student(context, student_id, folder)
     new = students.NewStudent(
         id=student_id,
         dataset_id=None if data is None else data.row.id,
@@ -55,6 +55,7 @@ def finish_student(
         classes=[item.to_json() for item in few.label_classes],
         files=files,
         archive_key=archive_key,
+        num_bytes=num_bytes,
         card=card,
     )
 
@@ -71,8 +72,8 @@ def _parity_images(few: AnnotatedSet, data: TrainingData | None) -> np.ndarray:
     return images_BHWC if len(images_BHWC) > 1 else images_BHWC.repeat(2, 0)
 
 
-def store_student(context: StepContext, student_id: str, folder: Path) -> tuple[list[StudentFile], str]:
-    """Store the files of a folder and their zip; returns the files and the zip's key."""
+def store_student(context: StepContext, student_id: str, folder: Path) -> tuple[list[StudentFile], str, int]:
+    """Store the files of a folder and their zip; returns the files, the zip's key, and the bytes of all."""
     token = context.step.token
     files = []
     for path in sorted(folder.iterdir()):
@@ -80,8 +81,8 @@ def store_student(context: StepContext, student_id: str, folder: Path) -> tuple[
         stored = context.put_file(key, path)
         files.append(StudentFile(path.name, key, stored.num_bytes, stored.sha256))
     archive_key = object_keys.student_file(student_id, token, ARCHIVE)
-    context.put_file(archive_key, zip_directory(folder, context.scratch / ARCHIVE))
-    return files, archive_key
+    archive = context.put_file(archive_key, zip_directory(folder, context.scratch / ARCHIVE))
+    return files, archive_key, sum(file.num_bytes for file in files) + archive.num_bytes
 
 
 def fetch_student(context: StepContext, files: list[dict[str, str]], folder: Path) -> Path:

@@ -148,11 +148,13 @@ def _stored(context: StepContext, pool: ImagePool, result: GeneratorTrainResult)
     prefix = object_keys.generator_prefix(generator_id, context.step.token)
     facts = json.loads((folder / generators.CARD_FILE).read_text())
     (folder / "README.md").write_text(render_card(context.train_generator_spec.name, facts), encoding="utf-8")
-    store_directory(context, folder, prefix)
-    context.put_file(object_keys.generator_archive(prefix), zip_directory(folder, context.scratch / "generator.zip"))
+    num_bytes = store_directory(context, folder, prefix)
+    packed = zip_directory(folder, context.scratch / "generator.zip")
+    archive = context.put_file(object_keys.generator_archive(prefix), packed)
     trained = generators.TrainedGenerator(
         key_prefix=prefix,
         digest=generators.directory_digest(folder),
+        num_bytes=num_bytes + archive.num_bytes,
         num_parameters=result.generator.num_parameters,
         image_size=result.generator.image_size,
         card=_card(context, pool, result, facts),

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from api.dashboard.page import PageRoute, page
 from api.dashboard.step_bars import step_bars
 from api.dependencies import FactoryDep, ReadDep
-from service import generators, jobs, overview, steps
+from service import generators, jobs, overview, steps, usage
 from service.doorbell import QUEUES
 from service.tables import Job, Step
 
@@ -19,6 +19,14 @@ TILES = (
     ("datasets", "/datasets", "datasets"),
     ("images", "/datasets", "labelled images"),
     ("students", "/students", "students"),
+)
+STORED = (
+    ("image_pools", None, "Image pools"),
+    ("annotation_sets", "/annotation-sets", "Annotation sets"),
+    ("generators", "/generators", "Generators"),
+    ("datasets", "/datasets", "Datasets"),
+    ("exports", "/datasets", "Their exports"),
+    ("students", "/students", "Students"),
 )
 NUM_JOBS = 8
 NUM_GENERATORS = 4
@@ -41,6 +49,7 @@ def overview_page(request: Request, work: ReadDep, factory: FactoryDep) -> HTMLR
         queued=sum(number for (_, state), number in counts.items() if state == "ready"),
         queues=[_queue(name, counts) for name in QUEUES],
         disk=overview.disk(factory.settings),
+        stored=_stored(usage.read(work)),
         jobs=jobs.list_page(work, limit=NUM_JOBS).items,
         generators=newest,
         sheets=generators.with_sheets(work, newest),
@@ -58,3 +67,14 @@ def _running(found: list[tuple[Job, list[Step]]]) -> list[dict[str, Any]]:
 
 def _queue(name: str, counts: dict[tuple[str, str], int]) -> dict[str, Any]:
     return {"name": name, "ready": counts.get((name, "ready"), 0), "running": counts.get((name, "running"), 0)}
+
+
+def _stored(found: usage.Usage) -> dict[str, Any]:
+    """Bytes of each noun, as shares of the largest."""
+    most = max(found.num_bytes.values()) or 1
+    rows = [
+        {"words": words, "url": url, "num_bytes": found.num_bytes[noun], "share": found.num_bytes[noun] / most}
+        for noun, url, words in STORED
+    ]
+    used = None if found.max_bytes is None else min(found.total_bytes / found.max_bytes, 1.0)
+    return {"rows": rows, "total": found.total_bytes, "limit": found.max_bytes, "used": used}

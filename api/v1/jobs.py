@@ -146,7 +146,7 @@ class JobAnswer(Answer):
     status_code=status.HTTP_202_ACCEPTED,
     responses={
         202: {"headers": {"Location": {"description": "The job's address", "schema": {"type": "string"}}}},
-        **problems(400, 409, 413, 415, 422, 507),
+        **problems(400, 409, 413, 415, 422, 429, 507),
     },
 )
 def create_job(

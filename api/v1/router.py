@@ -14,6 +14,7 @@ from api.v1 import (
     reports,
     steps,
     students,
+    usage,
 )
 
 router = APIRouter()
@@ -29,5 +30,6 @@ for part in (
     students,
     reports,
     objects,
+    usage,
 ):
     router.include_router(part.router)

@@ -93,7 +93,7 @@ def test_a_trained_generator_becomes_ready_with_its_step(factory: Factory) -> No
     generator_id = step.job_result["generator_id"]
     with pytest.raises(Conflict), factory.read() as work:
         generators.file_key(generators.get(work, generator_id), "samples.png")
-    trained = TrainedGenerator(f"generators/{generator_id}/1/", "1" * 64, 99, (3, 64, 64), {"loss": 0.1})
+    trained = TrainedGenerator(f"generators/{generator_id}/1/", "1" * 64, 1_000, 99, (3, 64, 64), {"loss": 0.1})
     with factory.work() as work:
         generators.record_trained(work, generator_id, trained)
         steps.record_success(work, step.id, step.token, {"generator_id": generator_id})
