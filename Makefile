@@ -55,4 +55,7 @@ sbom: $(VENV)/installed-dev ## what is installed, each package with version and 
 	@mkdir -p build
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json $(BIN)/python
 
-.PHONY: help install install-dev demo up check bench test test-slow sbom
+fuzz: $(VENV)/installed-dev ## schemathesis over the whole API for a quarter of an hour (FUZZ_SECONDS=900); `make test` gives it a minute
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),900) $(BIN)/python -m pytest -s tests/fuzz
+
+.PHONY: help install install-dev demo up check bench test test-slow sbom fuzz
