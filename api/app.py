@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +16,7 @@ from api.request_log import RequestLog
 from api.security_headers import SecurityHeaders
 from api.uploads import UPLOAD_THREADS
 from api.v1.router import router as v1
+from api.webhook_courier import WebhookCourier
 from service.bootstrap import Factory
 
 DESCRIPTION = """\
@@ -32,6 +33,7 @@ TAGS = [
     {"name": "datasets", "description": "Labelled images made by a job"},
     {"name": "students", "description": "Distilled networks"},
     {"name": "reports", "description": "Measurements against held-out truth"},
+    {"name": "webhooks", "description": "Addresses that are told what happens, and every message to them"},
     {"name": "objects", "description": "Files behind signed addresses"},
     {"name": "operations", "description": "Probes and metrics"},
 ]
@@ -42,7 +44,12 @@ def create_app(factory: Factory) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        courier = WebhookCourier(factory) if factory.settings.webhooks else None
+        if courier is not None:
+            courier.start()
         yield
+        if courier is not None:
+            await to_thread.run_sync(courier.stop)
         factory.close()
 
     # The interactive pages of FastAPI load scripts from elsewhere, which neither offline use nor our policy allows.

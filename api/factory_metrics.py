@@ -43,6 +43,8 @@ class FactoryCollector(Collector):
             yield _gauge("database_up", "Whether the database answered this scrape", [], {(): 1})
             yield from _queue_metrics(readings, self._factory.settings.lease_seconds)
             yield from _worker_metrics(readings.workers, readings.num_missing_workers)
+            messages = _keyed(readings.webhook_messages)
+            yield _gauge("webhook_messages", "Messages to webhooks of the last 30 days", ["state"], messages)
             yield from _counts(readings)
         if (disk := overview.disk(self._factory.settings)) is not None:
             yield _gauge("disk_free_bytes", "Free in the API's data folder", [], {(): disk.free})

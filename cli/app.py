@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import annotations, datasets, demo, generators, jobs, label, pools, reports, service, students
+from cli import annotations, datasets, demo, generators, jobs, label, pools, reports, service, students, webhooks
 from cli.benchmark.command import benchmark
 from cli.client import CliError
 from cli.output import console, notices
@@ -24,6 +24,7 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(students.app, name="students")
 app.add_typer(reports.app, name="reports")
 app.command("label")(label.label)
+app.add_typer(webhooks.app, name="webhooks")
 app.command("demo")(demo.demo)
 app.command("benchmark")(benchmark)
 app.command("up")(service.up)

@@ -42,6 +42,10 @@ class Client:
         """POST a JSON body and return the answer's document."""
         return self._json("POST", path, params=_present(query), json=body, headers=headers)
 
+    def patch(self, path: str, body: Json) -> Json:
+        """PATCH with a JSON body and return the answer's document."""
+        return self._json("PATCH", path, json=body)
+
     def delete(self, path: str) -> None:
         """DELETE what is at `path`."""
         self._json("DELETE", path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select, update
 
-from service import datasets, events, generators, plan
+from service import announcements, datasets, events, generators, plan
 from service.clock import read_clock
 from service.ids import new_id
 from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, parse
@@ -98,3 +98,4 @@ def _end(work: Work, job: Job, outcome: plan.Outcome) -> None:
         generators.mark_failed(work, job.id)
     work.session.flush()
     events.job_state(work, job)
+    announcements.job_ended(work, job)

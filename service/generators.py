@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import delete as remove_rows
 from sqlalchemy import or_, select, update
 
-from service import deletion, events, object_keys
+from service import announcements, deletion, events, object_keys
 from service.errors import Conflict, Invalid, NotFound, fault
 from service.generator_families import GENERATOR_FAMILIES, TRAINED_HERE
 from service.ids import new_id
@@ -133,6 +133,7 @@ def record_trained(work: Work, generator_id: str, trained: TrainedGenerator) -> 
     row.key_prefix, row.digest, row.num_bytes = trained.key_prefix, trained.digest, trained.num_bytes
     row.num_parameters, row.card, row.state = trained.num_parameters, trained.card, "ready"
     work.session.flush()
+    announcements.generator_ready(work, row)
     return row
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import func, or_, select
 
-from service import collector, jobs, steps, tallies, workers
+from service import collector, jobs, steps, tallies, webhook_deliveries, workers
 from service.clock import database_now, read_clock
 from service.doorbell import QUEUES
 from service.tables import Duty, Step, Worker
@@ -41,6 +41,8 @@ class Readings:
     """Those that fell silent within the last hour without taking leave."""
     collected_seconds: float | None
     """Since orphans were last collected; None where that was never finished."""
+    webhook_messages: Mapping[str, int]
+    """Messages to webhooks by state, of the last 30 days."""
     counts: Mapping[str, Mapping[tuple[str, str], float]]
     """Counts that only grow: measure -> (kind, label) -> value (`service/tallies.py`)."""
 
@@ -62,6 +64,7 @@ def read(work: Work) -> Readings:
         workers=workers.alive(work),
         num_missing_workers=len(workers.missing(work)),
         collected_seconds=_collected(work, now),
+        webhook_messages=dict.fromkeys(webhook_deliveries.STATES, 0) | webhook_deliveries.counts(work),
         counts=tallies.read(work),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import bindparam, select, update
 
-from service import datasets, object_keys
+from service import announcements, datasets, object_keys
 from service.clock import read_clock
 from service.errors import Conflict
 from service.tables import Dataset, DatasetImage, DatasetShard
@@ -88,6 +88,7 @@ def seal(work: Work, dataset_id: str, decisions: SealDecisions, card: dict[str, 
     content = manifest(row, shards, dropped_names(work, dataset_id))
     work.session.flush()
     work.storage.put_stream(row.manifest_key, io.BytesIO(content))
+    announcements.dataset_sealed(work, row)
     return row
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, FilePath, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Bytes = Annotated[int, Field(ge=1, le=2**50)]
+
+
+def _split(value: object) -> object:
+    """A list as the environment spells it, with commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
+Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65_535)], ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -101,6 +111,20 @@ class Settings(BaseSettings):
     """Least severe log line that is written."""
     log_json: bool = False
     """Write log lines as JSON objects."""
+
+    # Webhooks
+    webhooks: bool = False
+    """Tell users' own addresses what happens; off, because the API then opens connections to where users say."""
+    webhook_networks: Networks = ()
+    """Networks that webhooks may reach beside the public internet, for receivers in house: `10.20.0.0/16,fd12:3456::/48`."""
+    webhook_ports: Ports = (443,)
+    """Ports that webhooks may reach: `443,8443`."""
+    webhook_ca_file: FilePath | None = None
+    """Certificates (PEM) that vouch for receivers beside the system's own."""
+    webhook_timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+    """Longest a receiver's name may take to resolve, and the whole exchange with it."""
+    webhook_poll_seconds: Seconds = 1.0
+    """How often the API looks for messages that are due."""
 
     # Limits on what is sent
     requests_per_minute: Count = 12_000

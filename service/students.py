@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from service import deletion, events
+from service import announcements, deletion, events
 from service.errors import NotFound
 from service.lookup import must_find
 from service.paging import Page, newest_first
@@ -63,6 +63,7 @@ def record(work: Work, job_id: str, new: NewStudent) -> Student:
     work.session.add(row)
     job.result = {**job.result, "student_id": row.id}
     work.session.flush()
+    announcements.student_ready(work, row)
     return row
 
 

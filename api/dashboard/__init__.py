@@ -13,9 +13,10 @@ from api.dashboard import (
     reports,
     students,
     theme,
+    webhooks,
 )
 
-PAGES = (overview, jobs, generators, annotation_sets, datasets, students, reports, reference, theme, assets)
+PAGES = (overview, jobs, generators, annotation_sets, datasets, students, reports, webhooks, reference, theme, assets)
 
 router = APIRouter(include_in_schema=False)
 for _page in PAGES:

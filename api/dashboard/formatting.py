@@ -145,6 +145,12 @@ def _distance(seconds: float, moment: datetime) -> str:
     return f"{round(seconds / 86_400)} d ago" if seconds < 14 * 86_400 else moment.strftime("%Y-%m-%d")
 
 
+def until(moment: datetime) -> str:
+    """How long until then: now, or in so long."""
+    seconds = aware(moment).timestamp() - datetime.now(UTC).timestamp()
+    return "now" if seconds < 1 else f"in {duration(seconds)}"
+
+
 def clock(moment: datetime) -> Markup:
     """The time of day of an event."""
     moment = aware(moment)
@@ -193,6 +199,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "percent": percent,
     "ago": ago,
+    "until": until,
     "clock": clock,
     "color": color,
     "swatch": swatch,

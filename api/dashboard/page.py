@@ -34,6 +34,7 @@ SECTIONS = (
     ("datasets", "/datasets", "Datasets"),
     ("students", "/students", "Students"),
     ("reports", "/reports", "Reports"),
+    ("webhooks", "/webhooks", "Webhooks"),
 )
 Theme = Literal["auto", "light", "dark"]
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")

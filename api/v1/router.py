@@ -15,6 +15,8 @@ from api.v1 import (
     steps,
     students,
     usage,
+    webhook_deliveries,
+    webhooks,
 )
 
 router = APIRouter()
@@ -29,6 +31,8 @@ for part in (
     dataset_downloads,
     students,
     reports,
+    webhooks,
+    webhook_deliveries,
     objects,
     usage,
 ):

@@ -13,6 +13,7 @@ from service.tables.server_secret import ServerSecret
 from service.tables.step import Step
 from service.tables.student import Student
 from service.tables.tally import Tally
+from service.tables.webhook import Webhook, WebhookDelivery
 from service.tables.worker import Worker
 
 __all__ = [
@@ -33,5 +34,7 @@ __all__ = [
     "Step",
     "Student",
     "Tally",
+    "Webhook",
+    "WebhookDelivery",
     "Worker",
 ]

@@ -34,6 +34,7 @@ def test_jobs_and_steps_are_gauges(client: TestClient, factory: Factory) -> None
     assert answer.headers["content-type"].startswith("text/plain")
     assert 'label_factory_jobs{state="queued"} 1.0' in answer.text
     assert 'label_factory_steps{queue="gpu",state="ready"} 1.0' in answer.text
+    assert 'label_factory_webhook_messages{state="pending"} 0.0' in answer.text
 
 
 def samples(client: TestClient) -> dict[tuple[str, frozenset], float]:

@@ -24,7 +24,7 @@ HOSTILE = [
     "%E2%80%AE",
 ]
 EXAMPLES = {"index": "0", "event_id": "1", "name": "config.json"}
-METHODS = ("get", "post", "delete")
+METHODS = ("get", "post", "patch", "delete")
 
 
 @pytest.fixture

@@ -28,8 +28,9 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def filled(text: str) -> str:
-    """The text with compose's variables filled in as .env would."""
-    return re.sub(r"\$\{(\w+)(?::[-?]([^}]*))?\}", lambda match: f"value-of-{match[1]}", text)
+    """The text with compose's variables filled in as .env would where nothing stands in for them."""
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    return re.sub(r"\$\{(\w+)(?::\?([^}]*))?\}", lambda match: f"value-of-{match[1]}", text)
 
 
 def environment_of(service: dict[str, Any]) -> dict[str, str]:

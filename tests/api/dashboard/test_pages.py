@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from tests.api.dashboard.conftest import Furnished
 from tests.api.dashboard.scenery import HOSTILE
 
-LISTS = ["/", "/jobs", "/generators", "/annotation-sets", "/datasets", "/students", "/reports", "/docs"]
+LISTS = ["/", "/jobs", "/generators", "/annotation-sets", "/datasets", "/students", "/reports", "/webhooks", "/docs"]
 KINDS = ["train_student", "distill", "evaluate a student", "evaluate a head"]
 """Finished jobs of the other kinds."""
 STATES = ["succeeded", *KINDS, "training", "failed", "cancelled", "labelling", "cancelling", "queued"]
