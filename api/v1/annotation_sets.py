@@ -4,6 +4,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from pydantic import ConfigDict, Field
 
@@ -14,7 +15,7 @@ from api.strict_json import StrictRoute
 from api.uploads import ZIP_BODY, Upload, off_loop, received_zip
 from api.v1.answer import Answer, LabelClassAnswer
 from api.v1.picture import PICTURE, ViewDep, picture
-from service import annotation_sets, previews, uploads
+from service import annotation_sets, previews, uploads, usage
 from service.bootstrap import Factory
 from service.spec_parts import Name
 from service.upload_reading import AnnotationRequest
@@ -97,10 +98,17 @@ async def create_annotation_set(
 
     Every problem is listed with its place, and then nothing is stored.
     """
+    await anyio.to_thread.run_sync(_require_room, factory)
     async with received_zip(request, factory.settings) as upload:
         answer = await off_loop(request, partial(_create, factory, wanted), upload)
     response.headers["Location"] = f"/v1/annotation-sets/{answer.id}"
     return answer
+
+
+def _require_room(factory: Factory) -> None:
+    """Refuse before the body is read."""
+    with factory.read() as work:
+        usage.require_room(work)
 
 
 def _create(factory: Factory, wanted: AnnotationRequest, upload: Upload) -> AnnotationSetAnswer:

@@ -14,7 +14,7 @@ from api.pagination import Page, PagingDep
 from api.strict_json import StrictRoute
 from api.uploads import ZIP_BODY, Upload, off_loop, received_zip
 from api.v1.answer import Answer
-from service import image_pools, uploads
+from service import image_pools, uploads, usage
 from service.bootstrap import Factory
 from service.errors import Conflict
 from service.spec_parts import Name
@@ -126,6 +126,7 @@ def _require_open(factory: Factory, pool_id: str) -> None:
     with factory.read() as work:
         if image_pools.get(work, pool_id).state != "open":
             raise Conflict(f"The image pool {pool_id} is sealed; nothing can be added.")
+        usage.require_room(work)
 
 
 def _add(factory: Factory, pool_id: str, upload: Upload) -> PoolUploadAnswer:
