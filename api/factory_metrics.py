@@ -3,9 +3,9 @@
 Every API process tells the same numbers, so rules take `max by (...)` over instances, never `sum`.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -15,10 +15,17 @@ from service import monitoring, overview
 from service.bootstrap import Factory
 from service.doorbell import QUEUES
 from service.monitoring import Readings
+from service.plan import StepKind
+from service.spec_parts import PoolKind
 from service.tables import Worker
-from service.tallies import SECONDS_BUCKETS
+from service.tallies import SECONDS_BUCKETS, WORKER_LOST
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("api")
+
+KINDS = get_args(StepKind)
+STATES = ("succeeded", "failed", "cancelled")
+REASONS = (WORKER_LOST, "out-of-memory", "disk-full", "storage-full", "internal")
+"""Reasons that alarms watch."""
 
 Samples = Mapping[Any, float]
 """Tuple of label values -> value."""
@@ -63,9 +70,8 @@ def _queue_metrics(readings: Readings, lease_seconds: float) -> Iterable[Metric]
     yield _gauge("lease_age_seconds", "Longest time since a running step's lease was renewed", ["queue"], _keyed(ages))
     yield _gauge("lease_seconds", "Age at which a step is taken from its worker", [], {(): lease_seconds})
     yield _gauge("progress_per_second", "Units per second of all running steps", ["kind", "unit"], readings.rates)
-    if readings.collected_seconds is not None:
-        help_text = "Since orphaned objects were last collected"
-        yield _gauge("collected_seconds", help_text, [], {(): readings.collected_seconds})
+    for name, age in readings.duty_ages.items():
+        yield _gauge(f"{name}_age_seconds", f"Since the last {name} was finished", [], {(): age})
 
 
 def _worker_metrics(alive: Sequence[Worker], num_missing: int) -> Iterable[Metric]:
@@ -85,17 +91,20 @@ def _worker_metrics(alive: Sequence[Worker], num_missing: int) -> Iterable[Metri
 
 
 def _counts(readings: Readings) -> Iterable[Metric]:
+    # Zeros first: of a series that begins at one, Prometheus sees no increase.
     counts = readings.counts
-    yield _counter("steps_ended", "Steps by how they ended", ["kind", "state"], counts.get("steps", {}))
-    yield _counter("failures", "Failed attempts", ["kind", "reason"], counts.get("failures", {}))
-    images = {(pool,): number for (pool, _), number in counts.get("images", {}).items()}
+    ended = {**dict.fromkeys(product(KINDS, STATES), 0.0), **counts.get("steps", {})}
+    yield _counter("steps_ended", "Steps by how they ended", ["kind", "state"], ended)
+    failures = {**dict.fromkeys(product(KINDS, REASONS), 0.0), **counts.get("failures", {})}
+    yield _counter("failures", "Failed attempts", ["kind", "reason"], failures)
+    images = {(pool,): counts.get("images", {}).get((pool, ""), 0.0) for pool in get_args(PoolKind)}
     yield _counter("images", "Labelled images in recorded shards", ["pool"], images)
     histogram = HistogramMetricFamily(
         "label_factory_step_seconds", "Seconds of succeeded steps, all attempts together", labels=["kind"]
     )
-    by_kind: dict[str, dict[str, float]] = defaultdict(dict)
+    by_kind: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
     for (kind, bound), number in counts.get("step_seconds", {}).items():
-        by_kind[kind][bound] = number
+        by_kind.setdefault(kind, {})[bound] = number
     sums = counts.get("step_seconds_sum", {})
     for kind, found in by_kind.items():
         histogram.add_metric([kind], _cumulated(found), sums.get((kind, ""), 0.0))

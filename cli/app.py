@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from cli import annotations, datasets, demo, generators, jobs, label, pools, reports, service, students, webhooks
+from cli import (
+    annotations,
+    backup,
+    datasets,
+    demo,
+    generators,
+    jobs,
+    label,
+    pools,
+    reports,
+    service,
+    students,
+    webhooks,
+)
 from cli.benchmark.command import benchmark
 from cli.client import CliError
 from cli.output import console, notices
@@ -30,6 +43,8 @@ app.command("benchmark")(benchmark)
 app.command("up")(service.up)
 app.command("api")(service.api)
 app.command("worker")(service.worker)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("doctor")(service.doctor)
 
 

@@ -1,7 +1,7 @@
 """`label-factory up|api|worker|doctor`: run the service on this machine and look after it."""
 
+import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from cli.client import Client, CliError
-from cli.options import DEFAULT_URL, AsJson, Url
+from cli.options import AsJson
 from cli.output import console, show
-from cli.supervisor import running_service
+from cli.supervisor import running_service, service_environment
 
 Data = Annotated[Path, typer.Option("--data", help="The one folder that holds all the service has.")]
 Generators = Annotated[
@@ -69,41 +69,35 @@ def worker() -> None:
     os.execv(sys.executable, [sys.executable, "-m", "workers.embedded"])
 
 
-def doctor(data: Data = Path("data"), url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """Check this machine and the service, and say what to do about what is wrong."""
-    findings = [_python(), _torch(), _disk(data), _service(url)]
+def doctor(
+    data: Data = Path("data"),
+    url: Annotated[str | None, typer.Option("--url", help="Also ask the service that should run there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, disk, database, store, broker, clocks, workers and device, and say what to do about what is wrong."""
+    environment = service_environment(data, None)
+    findings = [finding for module in ("service.doctor", "workers.doctor") for finding in _examine(module, environment)]
+    if url is not None:
+        findings.append(_service(url))
     show(findings, as_json=as_json, columns=("check", "ok", "found", "what_to_do"))
     if not all(finding["ok"] for finding in findings):
         raise typer.Exit(1)
 
 
+def _examine(module: str, environment: dict[str, str]) -> list[dict[str, object]]:
+    """What a doctor finds in a process of its own: one that cannot even start is a finding too."""
+    command = [sys.executable, "-m", module, "--json"]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    try:
+        found: list[dict[str, object]] = json.loads(answer.stdout)
+    except ValueError:
+        reason = answer.stderr.strip().rpartition("\n")[2]
+        return [_finding(module, False, reason, "install the package again: `make install`")]
+    return [{**finding, "what_to_do": "" if finding["ok"] else finding["what_to_do"]} for finding in found]
+
+
 def _finding(check: str, ok: bool, found: str, what_to_do: str) -> dict[str, object]:
     return {"check": check, "ok": ok, "found": found, "what_to_do": "" if ok else what_to_do}
-
-
-def _python() -> dict[str, object]:
-    found = ".".join(map(str, sys.version_info[:3]))
-    return _finding("python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
-
-
-def _torch() -> dict[str, object]:
-    code = (
-        "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU')"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    found = answer.stdout.strip() or answer.stderr.strip().rpartition("\n")[2]
-    return _finding("torch", answer.returncode == 0, found, "install the package again: `make install`")
-
-
-def _disk(data: Path) -> dict[str, object]:
-    folder = data.resolve()
-    while not folder.exists():
-        folder = folder.parent
-    free_gb = shutil.disk_usage(folder).free / 1e9
-    writable = os.access(folder, os.W_OK)
-    return _finding(
-        "disk", free_gb >= 2.0 and writable, f"{free_gb:.1f} GB free at {folder}", "free 2 GB or choose another --data"
-    )
 
 
 def _service(url: str) -> dict[str, object]:

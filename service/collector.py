@@ -52,13 +52,12 @@ from service.errors import Conflict, NotFound, ServiceError
 from service.object_keys import ObjectKey
 from service.plan import ENDED
 from service.references import referenced
-from service.storage import ListedObject
+from service.storage import ListedObject, ObjectStorage
 from service.tables import ImagePool, Step
 from service.unit_of_work import Work
 
 log = structlog.get_logger(__name__)
 
-DUTY = "collect"
 BATCH = 500
 
 
@@ -88,7 +87,7 @@ def collect_in_turn(
     """Collect if nobody else is at it and the last time is long enough ago; None otherwise. Raises StorageError."""
     with factory.work() as work:
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        token = duties.take(work, DUTY, owner=owner, every_seconds=every_seconds)
+        token = duties.take(work, duties.COLLECT, owner=owner, every_seconds=every_seconds)
     if token is None:
         return None
 
@@ -98,7 +97,7 @@ def collect_in_turn(
         nonlocal renewed_at
         if time.monotonic() - renewed_at > factory.settings.lease_seconds / 4:
             with factory.work() as work:
-                duties.renew(work, DUTY, token)
+                duties.renew(work, duties.COLLECT, token)
             renewed_at = time.monotonic()
         return stop()
 
@@ -108,7 +107,7 @@ def collect_in_turn(
         done = not stop()
     finally:
         with suppress(ServiceError), factory.work() as work:
-            (duties.finish if done else duties.give_back)(work, DUTY, token)
+            (duties.finish if done else duties.give_back)(work, duties.COLLECT, token)
     log.info(
         "removed orphaned objects",
         objects=collected.num_removed,
@@ -150,15 +149,13 @@ def collect(
 def require_own_store(factory: Factory) -> None:
     """Tie store and database together, or prove that they are. Raises Conflict: to another database all are orphans."""
     try:
-        owner = str(json.loads(b"".join(factory.storage.get_stream(object_keys.STORE_OWNER)))["database"])
+        owner = store_owner(factory.storage)
     except NotFound:
         owner = f"store-{uuid.uuid4().hex}"
         with factory.work() as work:
             duties.ensure(work, owner)
         factory.storage.put_stream(object_keys.STORE_OWNER, [json.dumps({"database": owner}).encode()])
         return
-    except (ValueError, KeyError, TypeError):
-        owner = ""
     with factory.read() as work:
         if not duties.exists(work, owner):
             raise Conflict(
@@ -166,6 +163,15 @@ def require_own_store(factory: Factory) -> None:
                 f"LABEL_FACTORY_STORAGE_URL. If this database shall own them, delete {object_keys.STORE_OWNER} there: "
                 "what no row of this database names is removed then."
             )
+
+
+def store_owner(storage: ObjectStorage) -> str:
+    """Id of the database that the objects belong to, empty where it cannot be read. Raises NotFound while nobody's."""
+    document = b"".join(storage.get_stream(object_keys.STORE_OWNER))
+    try:
+        return str(json.loads(document)["database"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _batches(factory: Factory) -> Iterator[Sequence[ListedObject]]:

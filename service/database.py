@@ -7,6 +7,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
@@ -69,6 +71,23 @@ def alembic_config(url: str) -> Config:
     return config
 
 
-def migrate(url: str) -> None:
-    """Bring the database to the newest schema; safe to run by several processes at once."""
-    command.upgrade(alembic_config(url), "head")
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the database to the newest schema, or to a revision; safe to run by several processes at once."""
+    command.upgrade(alembic_config(url), revision)
+
+
+def newest_revision() -> str:
+    """The revision of the schema that this release works with."""
+    return str(ScriptDirectory.from_config(alembic_config("")).get_current_head())
+
+
+def knows_revision(revision: str) -> bool:
+    """Whether this release's migrations reach from that revision to the newest."""
+    return any(
+        script.revision == revision for script in ScriptDirectory.from_config(alembic_config("")).walk_revisions()
+    )
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision of a database's schema; None of one without tables."""
+    return MigrationContext.configure(connection).get_current_revision()

@@ -9,6 +9,11 @@ from service.errors import LeaseLost
 from service.tables import Duty
 from service.unit_of_work import Work
 
+COLLECT = "collect"
+"""Removing orphaned objects."""
+BACKUP = "backup"
+"""Taking a backup."""
+
 
 def take(work: Work, name: str, *, owner: str, every_seconds: float = 0.0) -> int | None:
     """Take a duty that nobody is at and that was last done `every_seconds` ago; its token, or None."""
@@ -50,6 +55,15 @@ def finish(work: Work, name: str, token: int) -> None:
 def give_back(work: Work, name: str, token: int) -> None:
     """Give a duty back undone: another process may go on at once. Raises LeaseLost."""
     _change(work, name, token, lease_until=None)
+
+
+def note_done(work: Work, name: str) -> None:
+    """Say that something was just done that needs no lease."""
+    ensure(work, name)
+    work.session.execute(
+        update(Duty).where(Duty.name == name).values(done_at=database_now()),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def _change(work: Work, name: str, token: int, **values: object) -> None:

@@ -9,7 +9,7 @@ import structlog
 
 from service.settings import Settings
 
-OUR_LOGGERS = ("api", "service", "workers", "uvicorn", "celery")
+OUR_LOGGERS = ("api", "service", "workers", "__main__", "uvicorn", "celery")
 """Loggers that speak at the level of the settings; other libraries only warn."""
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import func, or_, select
 
-from service import collector, jobs, steps, tallies, webhook_deliveries, workers
+from service import duties, jobs, steps, tallies, webhook_deliveries, workers
 from service.clock import database_now, read_clock
 from service.doorbell import QUEUES
 from service.tables import Duty, Step, Worker
@@ -39,8 +39,8 @@ class Readings:
     """Those that are alive."""
     num_missing_workers: int
     """Those that fell silent within the last hour without taking leave."""
-    collected_seconds: float | None
-    """Since orphans were last collected; None where that was never finished."""
+    duty_ages: Mapping[str, float]
+    """Seconds since `collect` and `backup` were last finished; without those that never were."""
     webhook_messages: Mapping[str, int]
     """Messages to webhooks by state, of the last 30 days."""
     counts: Mapping[str, Mapping[tuple[str, str], float]]
@@ -63,7 +63,7 @@ def read(work: Work) -> Readings:
         rates=_rates([(row.kind, row.progress or {}) for row in running]),
         workers=workers.alive(work),
         num_missing_workers=len(workers.missing(work)),
-        collected_seconds=_collected(work, now),
+        duty_ages=_duty_ages(work, now),
         webhook_messages=dict.fromkeys(webhook_deliveries.STATES, 0) | webhook_deliveries.counts(work),
         counts=tallies.read(work),
     )
@@ -96,9 +96,10 @@ def _rates(progresses: Sequence[tuple[str, Mapping[str, object]]]) -> dict[tuple
     return rates
 
 
-def _collected(work: Work, now: datetime) -> float | None:
-    done_at = work.session.execute(select(Duty.done_at).where(Duty.name == collector.DUTY)).scalar_one_or_none()
-    return None if done_at is None else _age(now, done_at)
+def _duty_ages(work: Work, now: datetime) -> dict[str, float]:
+    names = (duties.COLLECT, duties.BACKUP)
+    query = select(Duty.name, Duty.done_at).where(Duty.name.in_(names))
+    return {name: _age(now, done_at) for name, done_at in work.session.execute(query) if done_at is not None}
 
 
 def _age(now: datetime, then: datetime) -> float:

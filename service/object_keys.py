@@ -12,6 +12,11 @@ STORE_OWNER = "label-factory-database.json"
 """Says which database has the rows of these objects; without that row nothing here is taken for an orphan."""
 
 
+def store_probe(probe_id: str) -> str:
+    """Written, read and removed to see whether the store works."""
+    return f"probes/{probe_id}"
+
+
 def generator_prefix(generator_id: str, token: str | int) -> str:
     """Folder of a generator's diffusers directory; ends with a slash."""
     return f"generators/{generator_id}/{token}/"
@@ -67,6 +72,11 @@ def student_file(student_id: str, token: int, name: str) -> str:
     return f"students/{student_id}/{token}/{name}"
 
 
+def is_step_file(key: str) -> bool:
+    """Whether a step left this, such as a checkpoint, which its next one supersedes."""
+    return key.startswith("steps/")
+
+
 @dataclass(frozen=True)
 class ObjectKey:
     """A key, read back."""
@@ -83,6 +93,7 @@ class ObjectKey:
 
 _PATTERNS = {
     "store_marker": re.compile("|".join(map(re.escape, (STORE_MARKER, STORE_OWNER)))),
+    "store_probe": re.compile(r"probes/(?P<id>[^/]+)"),
     "generator_prefix": re.compile(r"generators/(?P<id>[^/]+)/(?P<token>[^/]+)/.+"),
     "generator_archive": re.compile(r"generators/(?P<id>[^/]+)/(?P<token>[^/]+)\.zip"),
     "pool_part": re.compile(r"pools/(?P<id>[^/]+)/\d{5,}-[^/]+\.tar"),

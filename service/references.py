@@ -59,8 +59,35 @@ def referenced(work: Work, keys: Sequence[ObjectKey], *, forgotten_before: datet
     return kept
 
 
+def digests(work: Work) -> Iterator[tuple[str, str]]:
+    """(key, SHA-256) of every object whose digest its row records."""
+    fresh = or_(DatasetExport.expires_at.is_(None), DatasetExport.expires_at > database_now())
+    queries = (
+        select(PoolPart.key, PoolPart.sha256)
+        .join(ImagePool, ImagePool.id == PoolPart.pool_id)
+        .where(ImagePool.deleted_at.is_(None)),
+        select(AnnotationSet.key, AnnotationSet.sha256).where(AnnotationSet.deleted_at.is_(None)),
+        select(DatasetShard.key, DatasetShard.sha256)
+        .join(Dataset, Dataset.id == DatasetShard.dataset_id)
+        .where(Dataset.deleted_at.is_(None)),
+        select(DatasetExport.key, DatasetExport.sha256)
+        .join(Dataset, Dataset.id == DatasetExport.dataset_id)
+        .where(Dataset.deleted_at.is_(None), DatasetExport.key.is_not(None), fresh),
+    )
+    for query in queries:
+        for key, sha256 in work.session.execute(query.execution_options(yield_per=1_000)):
+            yield str(key), str(sha256)
+    for files in work.session.scalars(select(Student.files).where(Student.deleted_at.is_(None))):
+        yield from ((str(file["key"]), str(file["sha256"])) for file in files)
+
+
 def _marker(_work: Work, keys: Sequence[ObjectKey]) -> set[str]:
     return _names(keys)
+
+
+def _nobody(_work: Work, _keys: Sequence[ObjectKey]) -> set[str]:
+    """No row names a probe; one that is left over is an orphan."""
+    return set()
 
 
 def _generator_files(work: Work, keys: Sequence[ObjectKey]) -> set[str]:
@@ -192,6 +219,7 @@ def _owners(keys: Sequence[ObjectKey]) -> set[str]:
 
 RULES: Mapping[str, Rule] = {
     "store_marker": _marker,
+    "store_probe": _nobody,
     "generator_prefix": _generator_files,
     "generator_archive": _generator_files,
     "pool_part": _pool_parts,

@@ -17,13 +17,14 @@ from workers.memory import memory_in_use
 
 log = structlog.get_logger(__name__)
 
+ALIVE_FILE = "alive"
+"""Touched in the scratch folder at each beat, database or not: an old one tells a container's probe that it hangs."""
+
 
 def sign_of_life(factory: Factory, owner: str, queues: Sequence[str]) -> SignOfLife:
     """What this process says of itself now."""
     device = choose_device()
     used, total = memory_in_use(device)
-    scratch = factory.settings.resolved_scratch_dir
-    scratch.mkdir(parents=True, exist_ok=True)
     return SignOfLife(
         name=owner,
         machine=socket.gethostname(),
@@ -31,7 +32,7 @@ def sign_of_life(factory: Factory, owner: str, queues: Sequence[str]) -> SignOfL
         device=device_name(device),
         memory_used_bytes=used,
         memory_total_bytes=total,
-        scratch_free_bytes=shutil.disk_usage(scratch).free,
+        scratch_free_bytes=shutil.disk_usage(factory.settings.resolved_scratch_dir).free,
     )
 
 
@@ -47,6 +48,7 @@ def show_until(factory: Factory, owner: str, queues: Sequence[str], shutdown: th
     """Beat until shutdown, then take leave; a database that is away is tried again with the next beat."""
     while not shutdown.is_set():
         try:
+            touch_alive(factory)
             with factory.work() as work:
                 workers.beat(work, sign_of_life(factory, owner, queues))
         except Exception as error:  # noqa: BLE001 - the worker outlives every outage
@@ -54,6 +56,13 @@ def show_until(factory: Factory, owner: str, queues: Sequence[str], shutdown: th
         shutdown.wait(factory.settings.heartbeat_seconds)
     with suppress(Exception), factory.work() as work:
         workers.leave(work, owner)
+
+
+def touch_alive(factory: Factory) -> None:
+    """Tell this machine, without asking anybody, that the process goes on."""
+    scratch = factory.settings.resolved_scratch_dir
+    scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / ALIVE_FILE).touch()
 
 
 def start_presence(factory: Factory, owner: str, queues: Sequence[str], shutdown: threading.Event) -> threading.Thread:

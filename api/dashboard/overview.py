@@ -1,5 +1,6 @@
 """The first page: what runs, what waits, what there is, and where to begin."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -8,9 +9,9 @@ from fastapi.responses import HTMLResponse
 from api.dashboard.page import PageRoute, page
 from api.dashboard.step_bars import step_bars
 from api.dependencies import FactoryDep, ReadDep
-from service import generators, jobs, overview, steps, usage
+from service import generators, jobs, overview, steps, usage, workers
 from service.doorbell import QUEUES
-from service.tables import Job, Step
+from service.tables import Job, Step, Worker
 
 TILES = (
     ("jobs", "/jobs", "jobs"),
@@ -38,6 +39,7 @@ def overview_page(request: Request, work: ReadDep, factory: FactoryDep) -> HTMLR
     """The factory at a glance."""
     totals = overview.totals(work)
     counts = steps.counts(work)
+    alive = workers.alive(work)
     newest = generators.list_page(work, limit=NUM_GENERATORS).items
     return page(
         request,
@@ -47,7 +49,8 @@ def overview_page(request: Request, work: ReadDep, factory: FactoryDep) -> HTMLR
         fresh=not totals["jobs"],
         running=_running(overview.running_jobs(work)),
         queued=sum(number for (_, state), number in counts.items() if state == "ready"),
-        queues=[_queue(name, counts) for name in QUEUES],
+        queues=[_queue(name, counts, alive) for name in QUEUES],
+        devices=_devices(alive),
         disk=overview.disk(factory.settings),
         stored=_stored(usage.read(work)),
         jobs=jobs.list_page(work, limit=NUM_JOBS).items,
@@ -65,8 +68,15 @@ def _running(found: list[tuple[Job, list[Step]]]) -> list[dict[str, Any]]:
     return [{"job": job, "bar": bar} for job, its_steps in found for bar in step_bars(its_steps, ())]
 
 
-def _queue(name: str, counts: dict[tuple[str, str], int]) -> dict[str, Any]:
-    return {"name": name, "ready": counts.get((name, "ready"), 0), "running": counts.get((name, "running"), 0)}
+def _queue(name: str, counts: dict[tuple[str, str], int], alive: Sequence[Worker]) -> dict[str, Any]:
+    number = sum(name in worker.queues for worker in alive)
+    steps_in = {state: counts.get((name, state), 0) for state in ("ready", "running")}
+    return {"name": name, "workers": number, **steps_in, "unheard": bool(steps_in["ready"]) and not number}
+
+
+def _devices(alive: Sequence[Worker]) -> list[Worker]:
+    """One of the workers of each device; they see the same memory."""
+    return list({(worker.machine, worker.device): worker for worker in alive}.values())
 
 
 def _stored(found: usage.Usage) -> dict[str, Any]:

@@ -14,10 +14,12 @@ import yaml
 
 from service.doorbell import QUEUES
 from service.settings import Settings
+from workers.presence import ALIVE_FILE
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 OURS = ("migrate", "api", "worker-gpu", "worker-cpu")
+MONITORING = ("prometheus", "grafana")
 PREFIX = "LABEL_FACTORY_"
 
 
@@ -38,7 +40,8 @@ def environment_of(service: dict[str, Any]) -> dict[str, str]:
 
 
 def test_every_part_is_there(services: dict[str, Any]) -> None:
-    assert {*OURS, "redis", "postgres", "s3"} == set(services)
+    assert {*OURS, "redis", "postgres", "s3", *MONITORING} == set(services)
+    assert {name for name, service in services.items() if "profiles" in service} == set(MONITORING)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -88,10 +91,31 @@ def test_every_lasting_service_is_watched(services: dict[str, Any]) -> None:
     assert all("healthcheck" in service for name, service in services.items() if name != "migrate")
 
 
-def test_only_the_api_is_published_and_only_on_this_machine(services: dict[str, Any]) -> None:
+def test_only_pages_are_published_and_only_on_this_machine(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert list(published) == ["api"]
-    assert all(port.startswith("127.0.0.1:") for port in published["api"])
+    assert list(published) == ["api", *MONITORING]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_nobody_can_take_the_whole_machine(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert {"memory", "pids"} <= set(limits), name
+        default = re.search(r"(\d+)([mg])\}?$", str(limits["memory"]))
+        assert default is not None, name
+    redis = services["redis"]["command"]
+    assert redis[redis.index("--maxmemory") + 1] == "256mb", (
+        "half of what the container may take: it is copied to be saved"
+    )
+
+
+def test_a_worker_is_watched_by_the_file_it_touches(services: dict[str, Any]) -> None:
+    for name in ("worker-gpu", "worker-cpu"):
+        environment = {**environment_of(services[name])}
+        path = re.search(r"find (\S+) ", services[name]["healthcheck"]["test"][1])
+        assert path is not None
+        settings = Settings(data_dir=Path(environment[PREFIX + "DATA_DIR"]))
+        assert path[1] == str(settings.resolved_scratch_dir / ALIVE_FILE)
 
 
 def test_workers_listen_to_queues_that_exist_and_leave_in_time(services: dict[str, Any]) -> None:
@@ -117,7 +141,7 @@ def test_nobody_is_root(services: dict[str, Any]) -> None:
     assert re.search(r"^USER (?!0\b|root\b)\S+$", final_stage, re.MULTILINE)
     for name, service in services.items():
         assert service.get("user") not in ("0", "root")
-        if name in OURS:
+        if name != "s3":  # its image prepares the volume as root and then gives its rights away
             assert service["cap_drop"] == ["ALL"]
             assert service["read_only"] is True
 

@@ -239,3 +239,28 @@ def test_the_operators_folders_reach_every_process(tmp_path: Path) -> None:
     environment = service_environment(tmp_path, tmp_path / "generators", weights=tmp_path / "weights")
     assert environment["LABEL_FACTORY_BUNDLED_GENERATORS_DIR"] == str(tmp_path / "generators")
     assert environment["LABEL_FACTORY_WEIGHTS_DIR"] == str(tmp_path / "weights")
+
+
+def test_a_service_is_backed_up_and_restored_elsewhere(factory: Factory, tmp_path: Path) -> None:
+    with factory.work() as work:
+        kept = factories.make_annotation_set(work)
+    data, backup, elsewhere = factory.settings.data_dir, tmp_path / "backup", tmp_path / "elsewhere"
+    done = run("backup", "--data", str(data), "--to", str(backup))
+    assert done.returncode == 0, done.stderr
+    assert "backed up" in done.stderr
+    again = run("backup", "--data", str(data), "--to", str(backup))
+    assert (again.returncode, again.stderr[:6]) == (1, "error:")
+    done = run("restore", "--data", str(elsewhere), "--from", str(backup))
+    assert done.returncode == 0, done.stderr
+    assert (elsewhere / "objects" / kept.key).read_bytes() == (data / "objects" / kept.key).read_bytes()
+    assert "already has tables" in run("restore", "--data", str(elsewhere), "--from", str(backup)).stderr
+
+
+def test_the_doctor_looks_at_everything_and_says_what_to_do(factory: Factory, tmp_path: Path) -> None:
+    well = run("doctor", "--data", str(factory.settings.data_dir), "--json")
+    assert well.returncode == 0, well.stdout
+    checks = {finding["check"] for finding in json.loads(well.stdout)}
+    assert {"settings", "disk", "database", "schema", "store", "broker", "clock", "workers", "device"} <= checks
+    ill = run("doctor", "--data", str(tmp_path), "--url", "http://127.0.0.1:9")
+    assert ill.returncode == 1
+    assert "label-factory up" in ill.stdout.replace("\n", " ")

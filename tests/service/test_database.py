@@ -56,7 +56,7 @@ def test_students_without_a_dataset_come_to_a_factory_that_has_students(tmp_path
         f"INSERT INTO students VALUES ('stu_1', 'job_1', 'ds_1', 's', 'a', 1, '[]', '[]', NULL, '{{}}', '{now}')",
         f"INSERT INTO reports VALUES ('rep_1', 'job_1', 'stu_1', '{{}}', '{now}')",
     ]
-    for url in (f"sqlite:///{tmp_path / 'old.sqlite'}", _new_database(postgresql_url, "old")):
+    for url in (f"sqlite:///{tmp_path / 'old.sqlite'}", new_database(postgresql_url, "old")):
         engine = make_engine(url)
         command.upgrade(alembic_config(url), "0002")
         with engine.begin() as connection:
@@ -74,7 +74,7 @@ def test_students_without_a_dataset_come_to_a_factory_that_has_students(tmp_path
         engine.dispose()
 
 
-def _new_database(url: str, name: str) -> str:
+def new_database(url: str, name: str) -> str:
     """An empty database on a PostgreSQL server."""
     engine = make_engine(url)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -27,7 +27,7 @@ def test_an_empty_factory_reads_zero_everywhere(any_factory: Factory) -> None:
     assert found.steps == {("gpu", "ready"): 0, ("gpu", "running"): 0, ("cpu", "ready"): 0, ("cpu", "running"): 0}
     assert set(found.jobs.values()) == {0}
     assert found.waiting_seconds == {"gpu": 0, "cpu": 0}
-    assert found.collected_seconds is None
+    assert found.duty_ages == {}
 
 
 def test_the_longest_wait_leaves_out_what_may_not_be_claimed_yet(any_factory: Factory) -> None:

@@ -36,6 +36,7 @@ def test_a_worker_beats_until_it_ends(factory: Factory) -> None:
     assert row.device
     assert 0 < row.memory_used_bytes < row.memory_total_bytes
     assert row.scratch_free_bytes > 0
+    assert time.time() - (factory.settings.resolved_scratch_dir / "alive").stat().st_mtime < 60
     shutdown.set()
     thread.join(30)
     assert alive(factory) == []
