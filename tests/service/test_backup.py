@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import MetaData, inspect, select, text
+from sqlalchemy import JSON, MetaData, inspect, select, text
 
 from api.app import create_app
 from service import datasets, deletion, events, image_pools, monitoring, object_keys, purging, steps, students
@@ -322,4 +322,4 @@ def test_a_dump_can_hold_whatever_a_column_may(migrated_sqlite: Path) -> None:
     metadata.reflect(engine)
     kinds = {column.type.python_type for table in metadata.tables.values() for column in table.columns}
     engine.dispose()
-    assert kinds <= {str, int, float, bool, dict, datetime}
+    assert kinds <= {str, int, float, bool, datetime, JSON().python_type}
