@@ -58,4 +58,7 @@ sbom: $(VENV)/installed-dev ## what is installed, each package with version and 
 fuzz: $(VENV)/installed-dev ## schemathesis over the whole API for a quarter of an hour (FUZZ_SECONDS=900); `make test` gives it a minute
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),900) $(BIN)/python -m pytest -s tests/fuzz
 
-.PHONY: help install install-dev demo up check bench test test-slow sbom fuzz
+chaos: $(VENV)/installed-dev ## kills, full disks, lost networks: half an hour, and a table of what was survived (docs/chaos.md)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 tests/chaos
+
+.PHONY: help install install-dev demo up check bench test test-slow chaos sbom fuzz

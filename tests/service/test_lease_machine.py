@@ -1,15 +1,18 @@
-"""The lease protocol under random interleavings: three workers, lost leases, cancels and retries."""
+"""The lease protocol under random interleavings: three workers, a virtual clock, kills, cancels and retries."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import event
 
 from service import jobs, steps
 from service.bootstrap import build_factory
@@ -40,14 +43,26 @@ class LeaseMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="lf-machine-"))
         shutil.copy(empty_database()[0], self.folder / "factory.sqlite")
-        self.factory = build_factory(Settings(data_dir=self.folder, shard_size=2, retry_backoff_seconds=0))
+        self.factory = build_factory(Settings(data_dir=self.folder, shard_size=2))
+        self.now = datetime(2026, 1, 1)
+        event.listen(self.factory.engine, "connect", self.give_clock)
         self.held: dict[str, ClaimedStep] = {}
         self.past: list[ClaimedStep] = []
         self.successes: dict[str, int] = {}
         self.tokens: dict[str, int] = {}
         self.outputs: dict[str, object] = {}
 
+    def give_clock(self, connection: Any, _record: Any) -> None:
+        """SQLite asks this machine for the time."""
+        connection.create_function("strftime", 3, self.strftime)
+
+    def strftime(self, _format: str, _now: str, offset: str) -> str:
+        then = self.now + timedelta(seconds=float(offset.removesuffix(" seconds")))
+        return f"{then:%Y-%m-%d %H:%M:%S}.{then.microsecond // 1000:03}"
+
     def teardown(self) -> None:
+        if hasattr(self, "job_id"):
+            self.everything_ends()
         self.factory.close()
         shutil.rmtree(self.folder)
 
@@ -55,6 +70,17 @@ class LeaseMachine(RuleBasedStateMachine):
     def make_job(self) -> None:
         with self.factory.work() as work:
             self.job_id = jobs.create(work, label_spec(work, num_images=6)).job.id
+
+    def everything_ends(self) -> None:
+        """Whatever has happened: all workers are gone, one sound one comes, and the job comes to its end."""
+        for _ in range(60):
+            if job_now(self.factory, self.job_id).state in DONE:
+                return
+            self.now += timedelta(seconds=self.factory.settings.lease_seconds + 1)
+            self.reaps()
+            self.claims("a")
+            self.succeeds("a")
+        raise AssertionError("the job never ends")
 
     def rows(self) -> list[Step]:
         with self.factory.read() as work:
@@ -126,6 +152,16 @@ class LeaseMachine(RuleBasedStateMachine):
         ghost = data.draw(st.sampled_from(self.past))
         if not self.current(ghost):
             self.expect_fence(ghost, lambda work: steps.record_success(work, ghost.id, ghost.token, {"from": "ghost"}))
+
+    @rule(worker=WORKERS)
+    def is_killed(self, worker: str) -> None:
+        """It holds a step and will never speak of it again."""
+        self.held.pop(worker, None)
+
+    @rule(seconds=st.sampled_from([1, 6, 20, 61, 3_600, -3_600]))
+    def time_passes(self, seconds: int) -> None:
+        """Or the clock is set back."""
+        self.now += timedelta(seconds=seconds)
 
     @precondition(lambda self: self.held)
     @rule(worker=WORKERS)
