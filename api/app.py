@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from api import errors, health, metrics
+from api.authentication import Authentication
 from api.dashboard import router as dashboard
 from api.head_requests import HeadRequests
 from api.rate_limit import RateLimit
@@ -22,7 +23,7 @@ from service.bootstrap import Factory
 DESCRIPTION = """\
 A few annotated images in; a large labelled dataset and a small deployable network out.
 
-Errors are RFC 9457 problems that list every place; lists answer `{items, next_cursor}`; uploads are raw zip bodies.
+Every request but those of the probes shows an API key. Errors are RFC 9457 problems that list every place; lists answer `{items, next_cursor}`; uploads are raw zip bodies.
 HEAD is answered wherever GET is, with the same headers.
 """
 TAGS = [
@@ -34,6 +35,7 @@ TAGS = [
     {"name": "students", "description": "Distilled networks"},
     {"name": "reports", "description": "Measurements against held-out truth"},
     {"name": "webhooks", "description": "Addresses that are told what happens, and every message to them"},
+    {"name": "access", "description": "Workspaces, API keys, sign-in links and the audit log"},
     {"name": "objects", "description": "Files behind signed addresses"},
     {"name": "operations", "description": "Probes and metrics"},
 ]
@@ -63,7 +65,7 @@ def create_app(factory: Factory) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.factory = factory
+    app.state.factory = factory = factory.unbound()
     app.state.upload_threads = CapacityLimiter(UPLOAD_THREADS)
     registry = CollectorRegistry()
     errors.install(app)
@@ -71,6 +73,7 @@ def create_app(factory: Factory) -> FastAPI:
     app.include_router(metrics.make_router(registry, factory))
     app.include_router(v1)
     app.include_router(dashboard)
+    app.add_middleware(Authentication, factory=factory)
     app.add_middleware(RateLimit, settings=factory.settings)
     app.add_middleware(HeadRequests)
     app.add_middleware(SecurityHeaders)

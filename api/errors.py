@@ -39,7 +39,8 @@ class Problem(BaseModel):
 
 DESCRIPTIONS = {
     400: "Not readable: broken JSON, a bad cursor, a broken body",
-    403: "Not allowed",
+    401: "No API key, or one that does not hold",
+    403: "The key's scope is less than this needs",
     404: "There is no such thing",
     409: "Not possible in the present state",
     410: "It was there, and was deleted or has expired",
@@ -104,7 +105,7 @@ def internal_error(request: Request, _error: Exception) -> JSONResponse:
 
 def install(app: FastAPI) -> None:
     """Register the handlers."""
-    app.add_exception_handler(ServiceError, _service_error)  # type: ignore[arg-type]
+    app.add_exception_handler(ServiceError, problem_of)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _validation_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     _describe_problems(app)
@@ -124,9 +125,11 @@ def _describe_problems(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _service_error(request: Request, error: ServiceError) -> JSONResponse:
+def problem_of(request: Request, error: ServiceError) -> JSONResponse:
+    """A refusal as an answer."""
+    headers: Mapping[str, str] | None = getattr(error, "headers", None)
     return problem_response(
-        request, error.status, error.detail, slug=error.type, title=error.title, errors=error.errors
+        request, error.status, error.detail, slug=error.type, title=error.title, errors=error.errors, headers=headers
     )
 
 

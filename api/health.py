@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from api.dependencies import FactoryDep
+from api.dependencies import OpenFactoryDep
 from api.errors import problem_response, problems
 from service.errors import ServiceError
 
@@ -35,7 +35,7 @@ async def health() -> Health:
     response_model=Health,
     responses=problems(503),
 )
-def readiness(request: Request, factory: FactoryDep) -> Health | JSONResponse:
+def readiness(request: Request, factory: OpenFactoryDep) -> Health | JSONResponse:
     """Asks the database and the object store; a problem document says which of them failed."""
     try:
         factory.check()

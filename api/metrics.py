@@ -1,10 +1,11 @@
 """Prometheus metrics: the requests of this API process, the process itself, and the factory."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Response, Security
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from api.dependencies import API_KEY, ForOperators
 from api.errors import problems
 from api.factory_metrics import FactoryCollector
 from service.bootstrap import Factory
@@ -44,10 +45,11 @@ def make_router(registry: CollectorRegistry, factory: Factory) -> APIRouter:
         operation_id="metrics",
         summary="Prometheus metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403)},
+        dependencies=[Security(API_KEY), ForOperators],
     )
     def metrics() -> Response:
-        """Requests, process, queues, leases, workers, durations and failures."""
+        """Requests, process, queues, leases, workers, durations and failures of all workspaces: for the operator's own keys."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

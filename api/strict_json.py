@@ -14,7 +14,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from api.dependencies import factory_of
+from api.dependencies import open_factory
 from service.errors import BadRequest, Invalid, TooLarge, Unsupported, fault
 
 MAX_DEPTH = 64
@@ -51,7 +51,7 @@ class StrictRoute(APIRoute):
             return handler
 
         async def strict(request: Request) -> Response:
-            body = await read_body(request, factory_of(request).settings.max_json_bytes)
+            body = await read_body(request, open_factory(request).settings.max_json_bytes)
             document = None
             if body:
                 _require_json(request.headers.get("content-type", ""))

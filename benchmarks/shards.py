@@ -22,6 +22,7 @@ from service import generators, image_pools, jobs
 from service.bootstrap import Factory, build_factory, prepare
 from service.job_spec import parse
 from service.settings import Settings
+from service.tables import DEFAULT_WORKSPACE_ID
 from service.upload_reading import AnnotationRequest
 from service.uploads import (
     prepare_annotation_set,
@@ -87,7 +88,7 @@ def cost(pack: Path, directory: Path, pool: str, *, shard_size: int, pairs: int,
     with tempfile.TemporaryDirectory() as folder:
         factory = build_factory(Settings(data_dir=Path(folder) / "data", shard_size=shard_size))
         prepare(factory)
-        service = Service(factory)
+        service = Service(factory.within(DEFAULT_WORKSPACE_ID))
         service.submit(pack, directory, Path(folder), document)
         bare = _bare(service.labeller, pack, pool, shard_size, num_steps)
         timed = in_turn(service.run_step, bare, pairs)

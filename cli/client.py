@@ -12,6 +12,8 @@ from urllib.parse import urljoin
 
 import httpx2
 
+from cli.credentials import FILE_VARIABLE, KEY_VARIABLE, find_key
+
 CHUNK_BYTES = 1 << 20
 Json = dict[str, Any]
 
@@ -26,13 +28,18 @@ class Client:
     Every method raises `CliError` when the service cannot be reached or answers with a problem document.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, url: str, *, key: str | None = None, timeout_seconds: float = 60.0) -> None:
         if not url.startswith(("http://", "https://")):
             raise CliError(f"{url}: not an address of a service; it begins with http:// or https://")
         self.url = url.rstrip("/")
+        try:
+            key = key or find_key(self.url)
+        except OSError as error:
+            raise CliError(f"{error.filename}: {error.strerror}; it should hold an API key") from None
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         # Validation of a large upload happens inside its request, hence the long read timeout.
         timeout = httpx2.Timeout(timeout_seconds, read=600.0)
-        self._http = httpx2.Client(base_url=self.url, timeout=timeout, trust_env=False)
+        self._http = httpx2.Client(base_url=self.url, timeout=timeout, headers=headers, trust_env=False)
 
     def get(self, path: str, **query: Any) -> Json:
         """GET a JSON document."""
@@ -173,4 +180,6 @@ def _raise_problem(answer: httpx2.Response) -> NoReturn:
     more = [f"... and {len(errors) - 5} more"] if len(errors) > 5 else []
     if places:
         detail = f"{detail.removesuffix('.')}: {'; '.join([*places, *more])}"
+    if answer.status_code == 401:
+        detail = f"{detail.removesuffix('.')}; name one with --api-key-file, {FILE_VARIABLE} or {KEY_VARIABLE}"
     raise CliError(f"{answer.status_code} {title}: {detail}")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli.access import sign_in_link
 from cli.client import Client, CliError, Json
 from cli.datasets import download_dataset
 from cli.output import console
@@ -38,10 +39,11 @@ def demo(
     about = read_pack(pack, generator)
     allowed = about.generator.resolve().parent if about.generator else None
     with running_service(data, port=port, generators=allowed) as supervisor:
-        client = Client(supervisor.url)
+        client = supervisor.client()
         console.print(
             f"Label Factory runs at {supervisor.url}, its dashboard too; everything stays in {data.resolve()}"
         )
+        console.print(f"sign in: {sign_in_link(client)}", soft_wrap=True)
         spec = prepare(client, about, labels, generator_minutes) | {"student": {"steps": student_steps}}
         reports = []
         for seed in range(seeds):

@@ -57,7 +57,7 @@ def label(
     known = _known(out, asked)
     encoder = make_encoder(data / "generators")
     with running_service(data, port=port, generators=data / "generators") as supervisor:
-        client = Client(supervisor.url)
+        client = supervisor.client()
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {data.resolve()}")
         if "uploads" not in known:
             known["uploads"] = _upload(client, few, unlabelled, test, classes=classes, things=things)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cli.access import sign_in_link
 from cli.client import Client, CliError
 from cli.options import AsJson
 from cli.output import console, show
@@ -52,6 +53,8 @@ def up(
         console.print(
             f"Label Factory runs at {supervisor.url} and keeps all it has in {data.resolve()}; Ctrl-C ends it"
         )
+        console.print(f"sign in: {sign_in_link(supervisor.client())}", soft_wrap=True)
+        console.print("the link works once, within 15 minutes; `label-factory sign-in` prints another", style="dim")
         threading.Event().wait()
     console.print("stopped; a step that was running goes on at the next start")
 

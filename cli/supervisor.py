@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cli.client import Client, CliError
+from cli.credentials import forget, read_key, remember
 from cli.output import console
+from service.settings import OPERATOR_KEY_FILE
 
 START_TIMEOUT_SECONDS = 60.0
 #: A worker hands its step over within this time after SIGTERM.
@@ -60,6 +62,7 @@ class Supervisor:
         self, data: Path, *, port: int, generators: Path | None = None, weights: Path | None = None, workers: int = 1
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
+        self._data = data
         self._log_folder = data / "logs"
         try:
             self._log_folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +86,18 @@ class Supervisor:
                 self.stop()
                 raise CliError(f"the API did not start; the reason stands at the end of {self._log_folder / 'api.log'}")
             time.sleep(0.1)
+        remember(self.url, self._data)
         for name in self._workers:
             self._launch(name)
+
+    def client(self) -> Client:
+        """Speaks to the service with the key that it made for this user. Raises CliError where it made none."""
+        try:
+            return Client(self.url, key=read_key(self._data / OPERATOR_KEY_FILE))
+        except OSError:
+            raise CliError(
+                "this service makes no key by itself; `python -m service.access create-key NAME` does"
+            ) from None
 
     def guard(self, ended: threading.Event) -> None:
         """Start again what dies, until `ended`; leases make sure that nothing is lost."""
@@ -96,6 +109,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ask every process to hand over and end; kill what does not within the grace time."""
+        forget(self.url)
         for process in self._processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

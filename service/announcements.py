@@ -32,29 +32,32 @@ def job_ended(work: Work, job: Job) -> None:
     if job.error is not None:
         names = ("type", "title", "detail", "step_id", "step_kind")
         data["error"] = {name: str(job.error[name])[:MAX_TEXT] for name in names if job.error.get(name) is not None}
-    _announce(work, types[job.state], data)
+    _announce(work, job.workspace_id, types[job.state], data)
 
 
 def dataset_sealed(work: Work, row: Dataset) -> None:
     """The dataset is whole and will not change."""
     numbers = {"num_images": row.num_images, "num_kept": row.num_kept}
-    _announce(work, "dataset.sealed", {"dataset_id": row.id, "job_id": row.job_id, "name": row.name, **numbers})
+    data = {"dataset_id": row.id, "job_id": row.job_id, "name": row.name, **numbers}
+    _announce(work, row.workspace_id, "dataset.sealed", data)
 
 
 def student_ready(work: Work, row: Student) -> None:
     """The student can be downloaded."""
     data = {"student_id": row.id, "job_id": row.job_id, "name": row.name, "architecture": row.architecture}
-    _announce(work, "student.ready", {**data, "dataset_id": row.dataset_id})
+    _announce(work, row.workspace_id, "student.ready", {**data, "dataset_id": row.dataset_id})
 
 
 def generator_ready(work: Work, row: Generator) -> None:
     """The generator was trained and jobs may name it."""
-    _announce(work, "generator.ready", {"generator_id": row.id, "job_id": row.job_id, "name": row.name})
+    data = {"generator_id": row.id, "job_id": row.job_id, "name": row.name}
+    _announce(work, row.workspace_id, "generator.ready", data)
 
 
-def _announce(work: Work, event_type: EventType, data: Mapping[str, Any]) -> None:
+def _announce(work: Work, workspace_id: str | None, event_type: EventType, data: Mapping[str, Any]) -> None:
+    # Workers are bound to no workspace: only the thing's own is told of it.
     # KEY SHARE: nobody deletes these webhooks before the commit; those being deleted are passed by, not waited for.
-    query = select(Webhook).where(Webhook.state == "enabled")
+    query = select(Webhook).where(Webhook.state == "enabled", Webhook.workspace_id == workspace_id)
     locked = query.with_for_update(read=True, key_share=True, skip_locked=True)
     now = read_clock(work.session)
     for webhook in work.session.scalars(locked):

@@ -22,8 +22,6 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy.orm import Session
-
 from service import duties, object_keys, purging, table_dump
 from service.bootstrap import Factory, build_factory
 from service.clock import read_clock
@@ -34,6 +32,7 @@ from service.logs import configure_logging
 from service.references import digests, referenced
 from service.settings import Settings
 from service.storage import Digest, ListedObject, StoredObject
+from service.tenancy import WorkspaceSession
 from service.unit_of_work import Work
 
 FORMAT = 1
@@ -104,7 +103,7 @@ def _snapshot(factory: Factory) -> Iterator[Work]:
     """One moment of the database, for as long as it is read; writers go on."""
     sqlite = factory.engine.dialect.name == "sqlite"
     options = READ_ONLY if sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with Session(factory.engine.execution_options(**options)) as session:
+    with WorkspaceSession(factory.engine.execution_options(**options)) as session:
         yield Work(session, factory.storage, factory.settings)
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine, text
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import sessionmaker
 
-from service import generators, object_keys
+from service import audit, generators, object_keys, operator_key
+from service.caller import Action
 from service.database import READ_ONLY, make_engine, migrate
 from service.doorbell import Doorbell, open_doorbell
 from service.logs import configure_logging
 from service.settings import Settings
 from service.storage import ObjectStorage, open_storage
+from service.tenancy import WorkspaceSession
 from service.unit_of_work import Work, unit_of_work
 
 
@@ -26,21 +28,42 @@ class Factory:
     """All settings."""
     engine: Engine
     """The database."""
-    sessions: sessionmaker[Session]
+    sessions: sessionmaker[WorkspaceSession]
     """Opens transactions."""
     storage: ObjectStorage
     """The object store."""
     doorbell: Doorbell
     """Wakes workers."""
+    workspace_id: str | None = None
+    """The only workspace whose rows are there; None for workers and the operator, who see all."""
+    action: Action | None = None
+    """What every work leaves in the audit log; None where no caller asked for it."""
 
-    def work(self) -> AbstractContextManager[Work]:
+    def within(self, workspace_id: str) -> Factory:
+        """The factory as this workspace sees it."""
+        return replace(self, workspace_id=workspace_id, action=None)
+
+    def on_behalf(self, action: Action) -> Factory:
+        """The factory as a caller sees it; what is changed is put down in the audit log, in the same transaction."""
+        return replace(self, workspace_id=action.caller.workspace_id, action=action)
+
+    def unbound(self) -> Factory:
+        """The factory with all workspaces: for workers, the operator, and to find out who asks."""
+        return replace(self, workspace_id=None, action=None)
+
+    @contextmanager
+    def work(self) -> Iterator[Work]:
         """Open a unit of work that commits and then rings."""
-        return unit_of_work(self.sessions, self.storage, self.settings, self.doorbell)
+        with unit_of_work(self.sessions, self.storage, self.settings, self.doorbell, self.workspace_id) as work:
+            yield work
+            if self.action is not None:
+                audit.record_done(work, self.action)
 
     @contextmanager
     def read(self) -> Iterator[Work]:
         """Open a work that only reads: it never waits for writers and is never committed."""
-        with Session(self.engine.execution_options(**READ_ONLY), expire_on_commit=False) as session:
+        engine, info = self.engine.execution_options(**READ_ONLY), {"workspace_id": self.workspace_id}
+        with WorkspaceSession(engine, expire_on_commit=False, info=info) as session:
             yield Work(session, self.storage, self.settings)
 
     def check(self) -> None:
@@ -62,20 +85,25 @@ def build_factory(
     return Factory(
         settings=settings,
         engine=engine,
-        sessions=sessionmaker(engine, expire_on_commit=False),
+        sessions=sessionmaker(engine, class_=WorkspaceSession, expire_on_commit=False),
         storage=storage or open_storage(settings),
         doorbell=doorbell or open_doorbell(settings),
     )
 
 
 def prepare(factory: Factory) -> None:
-    """Bring the database to the newest schema, try the store, register the operator's generators; run before serving."""
+    """Bring the database to the newest schema, try the store, register the operator's generators; run before serving.
+
+    An embedded service gets a key for the user of this machine.
+    """
     migrate(factory.settings.resolved_database_url)
     put_marker(factory.storage)
     folder = factory.settings.bundled_generators_dir
     if folder is not None:
         with factory.work() as work:
             generators.register_folder(work, folder)
+    if factory.settings.embedded:
+        operator_key.ensure(factory)
 
 
 def put_marker(storage: ObjectStorage) -> None:

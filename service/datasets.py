@@ -90,6 +90,7 @@ def open_for_job(work: Work, job: Job) -> Dataset:
     few = work.session.get_one(AnnotationSet, spec.annotation_set_id)
     row = Dataset(
         id=new_id("ds"),
+        workspace_id=job.workspace_id,
         job_id=job.id,
         name=job.name,
         state="building",

@@ -42,12 +42,6 @@ class BadRequest(ServiceError):  # noqa: N818
     status, type, title = 400, "bad-request", "The request cannot be read"
 
 
-class Forbidden(ServiceError):  # noqa: N818
-    """The caller may not do this."""
-
-    status, type, title = 403, "forbidden", "Not allowed"
-
-
 class NotFound(ServiceError):  # noqa: N818
     """Nothing has this id or name."""
 
@@ -112,3 +106,15 @@ class StorageFull(ServiceError):  # noqa: N818
     """A store has no room left."""
 
     status, type, title = 507, "storage-full", "No space left"
+
+
+class Unauthenticated(ServiceError):  # noqa: N818
+    """Nobody knows who asks."""
+
+    status, type, title = 401, "unauthenticated", "Not signed in"
+
+
+class Forbidden(ServiceError):  # noqa: N818
+    """Whoever asks may not do this."""
+
+    status, type, title = 403, "forbidden", "Not allowed"

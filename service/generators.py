@@ -13,7 +13,7 @@ from sqlalchemy import delete as remove_rows
 from sqlalchemy import or_, select, update
 
 from service import announcements, deletion, events, object_keys
-from service.errors import Conflict, Invalid, NotFound, fault
+from service.errors import Conflict, Forbidden, Invalid, NotFound, fault
 from service.generator_families import GENERATOR_FAMILIES, TRAINED_HERE
 from service.ids import new_id
 from service.job_spec import TrainGeneratorSpec
@@ -21,6 +21,7 @@ from service.lookup import must_find
 from service.paging import Page, newest_first
 from service.safetensors_header import count_parameters, require_finite
 from service.tables import Generator, ImagePool, Job
+from service.tenancy import may_change
 from service.unit_of_work import Work
 
 CARD_FILE = "generator.json"
@@ -56,9 +57,11 @@ def get(work: Work, generator_id: str, *, deleted: bool = False) -> Generator:
 
 
 def find(work: Work, reference: str) -> Generator | None:
-    """The generator with this id or name, or None."""
+    """The generator with this id or name, or None; a workspace's own comes before one that all are offered."""
     known = or_(Generator.id == reference, Generator.name == reference)
-    return work.session.scalars(select(Generator).where(known, Generator.deleted_at.is_(None)).limit(1)).one_or_none()
+    query = select(Generator).where(known, Generator.deleted_at.is_(None))
+    query = query.order_by(Generator.id != reference, Generator.workspace_id.is_(None))
+    return work.session.scalars(query.limit(1)).one_or_none()
 
 
 def list_page(work: Work, *, state: str | None = None, after: str | None = None, limit: int = 50) -> Page[Generator]:
@@ -72,9 +75,11 @@ def list_page(work: Work, *, state: str | None = None, after: str | None = None,
 def delete(work: Work, generator_id: str) -> None:
     """Delete a generator, which gives its name up.
 
-    Raises NotFound, Gone, Conflict while a job makes or uses it, or while the operator's folder offers it.
+    Raises NotFound, Gone, Forbidden for one that all are offered, Conflict while a job makes or uses it, or while the operator's folder offers it.
     """
     row = get(work, generator_id)
+    if not may_change(row.workspace_id, work.session.workspace_id):
+        raise Forbidden(f"The operator offers the generator {row.name} to all workspaces and alone may delete it.")
     folder = work.settings.bundled_generators_dir
     if row.job_id is None and folder is not None and (folder / row.name / CARD_FILE).is_file():
         raise Conflict(
@@ -107,9 +112,11 @@ def open_for_job(work: Work, job: Job, spec: TrainGeneratorSpec) -> Generator:
     """Reserve the name for the generator that this job trains; a failed one, which has no files, gives its name up."""
     pool = work.session.get_one(ImagePool, spec.image_pool_id)
     family = TRAINED_HERE if spec.base_generator is None else get(work, spec.base_generator).family
-    work.session.execute(remove_rows(Generator).where(Generator.name == spec.name, Generator.state == "failed"))
+    failed = (Generator.workspace_id == job.workspace_id, Generator.name == spec.name, Generator.state == "failed")
+    work.session.execute(remove_rows(Generator).where(*failed))
     row = Generator(
         id=new_id("gen"),
+        workspace_id=job.workspace_id,
         name=spec.name,
         state="training",
         family=family,
@@ -161,7 +168,7 @@ def register_folder(work: Work, folder: Path) -> list[Generator]:
 
 
 def register_bundled(work: Work, name: str, directory: Path) -> Generator:
-    """Copy a generator directory into the store and register it; the same files again change nothing.
+    """Copy a generator directory into the store and offer it to all workspaces; the same files again change nothing.
 
     Raises Invalid when files are missing, broken or of a kind that could run code, Conflict when other files have the name.
     """
@@ -169,7 +176,10 @@ def register_bundled(work: Work, name: str, directory: Path) -> Generator:
     card = _read_card(directory)
     num_parameters = _count_parameters(directory, files)
     digest = _digest(directory, files)
-    known = find(work, name)
+    owner = Generator.workspace_id.is_not_distinct_from(work.session.workspace_id)
+    known = work.session.scalars(
+        select(Generator).where(Generator.name == name, owner, Generator.deleted_at.is_(None))
+    ).one_or_none()
     if known is not None:
         if known.digest != digest:
             raise Conflict(f"There is already a generator {name} with other files; choose another name.")

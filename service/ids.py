@@ -6,7 +6,7 @@ import secrets
 import time
 from typing import Literal
 
-Prefix = Literal["gen", "pool", "ann", "job", "step", "ds", "stu", "rep", "wh", "msg"]
+Prefix = Literal["gen", "pool", "ann", "job", "step", "ds", "stu", "rep", "ws", "key", "aud", "wh", "msg"]
 
 # Crockford's alphabet in lower case: its characters sort as their values do and no two look alike.
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -18,6 +18,7 @@ from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, dump
 from service.lookup import is_deleted
 from service.plan import ENDED
 from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Job, Report, Step, Student
+from service.tenancy import EVERYWHERE
 from service.unit_of_work import Work
 
 Thing = AnnotationSet | Dataset | Generator | ImagePool | Report | Student
@@ -71,7 +72,9 @@ def require_unused(work: Work, row: Thing) -> None:
         _names(Job.spec, table, row.id),
         Job.spec["dataset_id"].as_string().in_(labelled),
     )
-    job = work.session.scalars(select(Job).where(needs, _goes_on()).limit(1)).one_or_none()
+    # What all workspaces are offered is needed by any of them.
+    options = {EVERYWHERE: getattr(row, "workspace_id", None) is None}
+    job = work.session.scalars(select(Job).where(needs, _goes_on()).limit(1), execution_options=options).one_or_none()
     if job is not None:
         raise Conflict(
             f"The {noun} {row.id} is needed by the job {job.id}, which is {job.state}; wait for its end or cancel it."

@@ -18,7 +18,7 @@ from service.unit_of_work import Work
 def record(work: Work, job_id: str, content: dict[str, Any], *, student_id: str | None = None) -> Report:
     """Make the job's report; call it in the transaction that records the step. Raises NotFound."""
     job = events.lock_job(work, job_id)
-    row = Report(id=new_id("rep"), job_id=job_id, student_id=student_id, content=content)
+    row = Report(id=new_id("rep"), workspace_id=job.workspace_id, job_id=job_id, student_id=student_id, content=content)
     work.session.add(row)
     job.result = {**job.result, "report_id": row.id}
     work.session.flush()

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Bytes = Annotated[int, Field(ge=1, le=2**50)]
+OPERATOR_KEY_FILE = "api-key"
+"""In the data folder of an embedded service: the key of the user who runs it."""
 
 
 def _split(value: object) -> object:
@@ -103,6 +105,8 @@ class Settings(BaseSettings):
     """Address the API listens on."""
     api_port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """Port the API listens on; 0 takes any free one."""
+    session_seconds: Annotated[float, Field(ge=60, le=30 * 86_400)] = 43_200.0
+    """A browser stays signed in for this long."""
     event_poll_seconds: Seconds = 0.5
     """How often an event stream looks for new events."""
     page_limit: Annotated[int, Field(ge=1, le=1_000)] = 200

@@ -59,7 +59,7 @@ def record(work: Work, job_id: str, new: NewStudent) -> Student:
     """Make the job's student; call it in the transaction that records the step. Raises NotFound."""
     job = events.lock_job(work, job_id)
     fields = {name: getattr(new, name) for name in new.__dataclass_fields__ if name != "files"}
-    row = Student(job_id=job_id, files=[asdict(file) for file in new.files], **fields)
+    row = Student(workspace_id=job.workspace_id, job_id=job_id, files=[asdict(file) for file in new.files], **fields)
     work.session.add(row)
     job.result = {**job.result, "student_id": row.id}
     work.session.flush()

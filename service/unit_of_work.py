@@ -9,13 +9,14 @@ from typing import Any
 
 import structlog
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import sessionmaker
 
 from service import tallies
 from service.doorbell import Doorbell
 from service.errors import StorageFull
 from service.settings import Settings
 from service.storage import ObjectStorage
+from service.tenancy import ADDED, WorkspaceSession
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +30,7 @@ class Work:
     Store objects before the first query where you can: on SQLite a transaction keeps all other writers waiting.
     """
 
-    def __init__(self, session: Session, storage: ObjectStorage, settings: Settings) -> None:
+    def __init__(self, session: WorkspaceSession, storage: ObjectStorage, settings: Settings) -> None:
         self.session = session
         self.storage = storage
         self.settings = settings
@@ -50,6 +51,11 @@ class Work:
         self._notes.append((event, ids))
 
     @property
+    def added(self) -> list[str]:
+        """Ids of the rows that this work added to its workspace so far, in order."""
+        return list(self.session.info.get(ADDED, ()))
+
+    @property
     def rung(self) -> frozenset[str]:
         """Queues to ring after the commit."""
         return frozenset(self._queues)
@@ -66,11 +72,18 @@ class Work:
 
 @contextmanager
 def unit_of_work(
-    sessions: sessionmaker[Session], storage: ObjectStorage, settings: Settings, doorbell: Doorbell
+    sessions: sessionmaker[WorkspaceSession],
+    storage: ObjectStorage,
+    settings: Settings,
+    doorbell: Doorbell,
+    workspace_id: str | None = None,
 ) -> Iterator[Work]:
-    """Open a Work; commit on exit and then ring, or roll back on an exception. Raises StorageFull."""
+    """Open a Work, bound to a workspace where one is named; commit on exit and then ring, or roll back on an exception.
+
+    Raises StorageFull.
+    """
     try:
-        with sessions.begin() as session:
+        with sessions(info={"workspace_id": workspace_id}) as session, session.begin():
             work = Work(session, storage, settings)
             yield work
             work.write_counts()

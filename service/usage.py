@@ -1,5 +1,7 @@
 """How much is stored, noun by noun, as the rows say; and the limits that it is held against.
 
+Of the caller's workspace, whose quotas these are; an unbound work counts them all.
+
 Counted from rows, never by listing the store. What was deleted or has expired counts no more, though its objects go a
 little later; steps' files (heads, checkpoints, pictures) are not counted.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, func, or_, select, true
 
 from service.clock import database_now
 from service.errors import QuotaExceeded, StorageQuotaExceeded
@@ -51,7 +53,10 @@ class Usage:
 
 def read(work: Work) -> Usage:
     """What is stored and what goes on."""
-    found = {noun: int(work.session.execute(query).scalar_one() or 0) for noun, query in _sums().items()}
+    found = {
+        noun: int(work.session.execute(query).scalar_one() or 0)
+        for noun, query in _sums(work.session.workspace_id).items()
+    }
     settings = work.settings
     return Usage(found, _num_active(work), settings.max_stored_bytes, settings.max_active_jobs, settings.max_job_images)
 
@@ -80,16 +85,18 @@ def _num_active(work: Work) -> int:
     return work.session.execute(select(func.count()).select_from(Job).where(Job.state.not_in(ENDED))).scalar_one()
 
 
-def _sums() -> dict[str, Select[Any]]:
+def _sums(workspace_id: str | None) -> dict[str, Select[Any]]:
     parts = select(func.sum(PoolPart.num_bytes)).join(ImagePool, ImagePool.id == PoolPart.pool_id)
     shards = select(func.sum(DatasetShard.num_bytes)).join(Dataset, Dataset.id == DatasetShard.dataset_id)
     exports = select(func.sum(DatasetExport.num_bytes)).join(Dataset, Dataset.id == DatasetExport.dataset_id)
     fresh = or_(DatasetExport.expires_at.is_(None), DatasetExport.expires_at > database_now())
     present = Dataset.deleted_at.is_(None)
+    # What the operator offers is nobody's burden.
+    own = true() if workspace_id is None else Generator.workspace_id == workspace_id
     return {
         "image_pools": parts.where(ImagePool.deleted_at.is_(None)),
         "annotation_sets": select(func.sum(AnnotationSet.num_bytes)).where(AnnotationSet.deleted_at.is_(None)),
-        "generators": select(func.sum(Generator.num_bytes)).where(Generator.deleted_at.is_(None)),
+        "generators": select(func.sum(Generator.num_bytes)).where(Generator.deleted_at.is_(None), own),
         "datasets": shards.where(present),
         "exports": exports.where(present, DatasetExport.key.is_not(None), fresh),
         "students": select(func.sum(Student.num_bytes)).where(Student.deleted_at.is_(None)),

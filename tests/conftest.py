@@ -7,13 +7,13 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from service.bootstrap import Factory, build_factory
 from service.database import make_engine, migrate
 from service.doorbell import ListDoorbell
 from service.settings import Settings
-from service.tables import Base
+from service.tables import DEFAULT_WORKSPACE_ID, Base, Workspace
 from tests.servers import S3Address, postgresql_server, redis_server, s3_server
 
 # A busy machine is slow, not wrong.
@@ -22,10 +22,11 @@ hypothesis.settings.load_profile("factory")
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own settings must not change a test."""
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The developer's own settings must not change a test, nor a test what the developer's commands find."""
     import os
 
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
     for name in list(os.environ):
         if name.startswith("LABEL_FACTORY_"):
             monkeypatch.delenv(name)
@@ -47,10 +48,10 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def factory(settings: Settings, migrated_sqlite: Path) -> Iterator[Factory]:
-    """A factory on SQLite and a folder, with a doorbell that remembers."""
+    """A factory on SQLite and a folder, as the default workspace sees it, with a doorbell that remembers."""
     settings.data_dir.mkdir(parents=True)
     (settings.data_dir / "factory.sqlite").write_bytes(migrated_sqlite.read_bytes())
-    made = build_factory(settings, doorbell=ListDoorbell())
+    made = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
     yield made
     made.close()
 
@@ -79,10 +80,10 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def postgresql_factory(tmp_path: Path, postgresql_url: str) -> Iterator[Factory]:
-    """A factory on an empty PostgreSQL database and a folder."""
+    """A factory on an empty PostgreSQL database and a folder, as the default workspace sees it."""
     empty_tables(postgresql_url)
     made = build_factory(Settings(data_dir=tmp_path / "data", database_url=postgresql_url), doorbell=ListDoorbell())
-    yield made
+    yield made.within(DEFAULT_WORKSPACE_ID)
     made.close()
 
 
@@ -95,9 +96,10 @@ def any_factory(request: pytest.FixtureRequest) -> Factory:
 
 
 def empty_tables(url: str) -> None:
-    """Remove all rows from all tables of a PostgreSQL database."""
+    """Remove all rows from all tables of a PostgreSQL database, but for the default workspace."""
     engine = make_engine(url)
     names = ", ".join(table.name for table in Base.metadata.sorted_tables)
     with engine.begin() as connection:
         connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        connection.execute(insert(Workspace).values(id=DEFAULT_WORKSPACE_ID, name="default"))
     engine.dispose()

@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.dashboard.class_balance import class_shares
 from api.dashboard.formatting import ago, count
-from api.dashboard.page import FromOurPage, PageRoute, page, query
+from api.dashboard.page import PageRoute, page, query
 from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
 from service import annotation_sets
@@ -61,7 +61,7 @@ def annotation_set_page(
     )
 
 
-@router.post("/annotation-sets/{annotation_set_id}/delete", dependencies=[FromOurPage])
+@router.post("/annotation-sets/{annotation_set_id}/delete")
 def delete_annotation_set(work: WorkDep, annotation_set_id: IdPath) -> Response:
     """Delete and show those that are left."""
     annotation_sets.delete(work, annotation_set_id)

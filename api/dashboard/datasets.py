@@ -10,7 +10,7 @@ from api.dashboard.card_rows import Row, card_rows
 from api.dashboard.class_balance import class_shares, kept_shares
 from api.dashboard.downloads import of_dataset
 from api.dashboard.formatting import ago, count, number, percent
-from api.dashboard.page import FromOurPage, PageRoute, page, query
+from api.dashboard.page import PageRoute, page, query
 from api.dependencies import IdPath, IndexPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
 from service import datasets, jobs, students
@@ -130,14 +130,15 @@ def dataset_image_page(request: Request, work: ReadDep, dataset_id: IdPath, inde
     )
 
 
-@router.post("/datasets/{dataset_id}/export", dependencies=[FromOurPage])
+@router.post("/datasets/{dataset_id}/export")
 def export_dataset(work: WorkDep, dataset_id: IdPath) -> Response:
     """Make the COCO zip anew and show the job that does it."""
-    made = jobs.create(work, ExportSpec(kind="export", dataset_id=dataset_id))
+    dataset = datasets.get(work, dataset_id)
+    made = jobs.create(work, ExportSpec(kind="export", dataset_id=dataset.id))
     return RedirectResponse(f"/jobs/{made.job.id}", status_code=303)
 
 
-@router.post("/datasets/{dataset_id}/delete", dependencies=[FromOurPage])
+@router.post("/datasets/{dataset_id}/delete")
 def delete_dataset(work: WorkDep, dataset_id: IdPath) -> Response:
     """Delete and show those that are left."""
     datasets.delete(work, dataset_id)

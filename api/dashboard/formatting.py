@@ -159,6 +159,14 @@ def clock(moment: datetime) -> Markup:
     )
 
 
+def day_and_time(moment: datetime) -> Markup:
+    """A point in time, to the minute."""
+    moment = aware(moment)
+    return Markup('<time datetime="{}" class="nowrap">{}</time>').format(
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), moment.strftime("%Y-%m-%d %H:%M UTC")
+    )
+
+
 def elapsed(started: datetime | None, finished: datetime | None) -> float | None:
     """Seconds from start to end, or to now while it runs."""
     if started is None:
@@ -201,6 +209,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "until": until,
     "clock": clock,
+    "day_and_time": day_and_time,
     "color": color,
     "swatch": swatch,
     "heat": heat,

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.dashboard.card_rows import Row, card_rows
 from api.dashboard.formatting import count, title
-from api.dashboard.page import FromOurPage, PageRoute, page, query
+from api.dashboard.page import PageRoute, page, query
 from api.dashboard.trained_generator import trained_rows
 from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
@@ -54,7 +54,7 @@ def generator_page(request: Request, work: ReadDep, generator_id: IdPath) -> HTM
     )
 
 
-@router.post("/generators/{generator_id}/delete", dependencies=[FromOurPage])
+@router.post("/generators/{generator_id}/delete")
 def delete_generator(work: WorkDep, generator_id: IdPath) -> Response:
     """Delete and show those that are left."""
     generators.delete(work, generator_id)

@@ -10,7 +10,7 @@ from api.dashboard.downloads import of_job
 from api.dashboard.formatting import JOB_TITLES, METRICS, STEP_TITLES
 from api.dashboard.job_log import CURVE_KINDS, DULL, LOOKED, curves, log_lines
 from api.dashboard.job_summary import advice, summary
-from api.dashboard.page import FromOurPage, PageRoute, page, query
+from api.dashboard.page import PageRoute, page, query
 from api.dashboard.step_bars import step_bars
 from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
@@ -96,21 +96,21 @@ def job_curves(work: ReadDep, job_id: IdPath) -> JSONResponse:
     return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
 
-@router.post("/jobs/{job_id}/cancel", dependencies=[FromOurPage])
+@router.post("/jobs/{job_id}/cancel")
 def cancel_job(work: WorkDep, job_id: IdPath) -> Response:
     """Cancel and show the job."""
     jobs.cancel(work, job_id)
     return RedirectResponse(f"/jobs/{job_id}", status_code=303)
 
 
-@router.post("/jobs/{job_id}/retry", dependencies=[FromOurPage])
+@router.post("/jobs/{job_id}/retry")
 def retry_job(work: WorkDep, job_id: IdPath) -> Response:
     """Take up a failed or cancelled job and show it."""
     jobs.retry(work, job_id)
     return RedirectResponse(f"/jobs/{job_id}", status_code=303)
 
 
-@router.post("/jobs/{job_id}/delete", dependencies=[FromOurPage])
+@router.post("/jobs/{job_id}/delete")
 def delete_job(work: WorkDep, job_id: IdPath) -> Response:
     """Delete and show those that are left."""
     jobs.delete(work, job_id)

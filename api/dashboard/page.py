@@ -1,9 +1,9 @@
-"""What every page shares: the templates, the security headers, errors as pages, and the same-origin rule for forms."""
+"""What every page shares: the templates, the security headers, errors as pages, and forms that their sender meant."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlencode, urlsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -11,9 +11,11 @@ from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from api.authentication import SAFE_METHODS, require_csrf_token, require_own_page, visitor_of
 from api.dashboard.assets import asset_url
 from api.dashboard.formatting import FILTERS, elapsed
-from service.errors import ServiceError
+from api.strict_json import read_body
+from service.errors import BadRequest, ServiceError
 
 #: Nothing but our own files runs, styles or loads on a page; no inline script or style passes.
 POLICY = (
@@ -36,6 +38,7 @@ SECTIONS = (
     ("reports", "/reports", "Reports"),
     ("webhooks", "/webhooks", "Webhooks"),
 )
+MAX_FORM_BYTES = 64 * 1024
 Theme = Literal["auto", "light", "dark"]
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 
@@ -68,12 +71,19 @@ def theme_of(request: Request) -> Theme:
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
     """A rendered template with the headers of a page."""
-    html = ENVIRONMENT.get_template(template).render(theme=theme_of(request), path=request.url.path, **context)
+    visitor = visitor_of(request)
+    html = ENVIRONMENT.get_template(template).render(
+        theme=theme_of(request),
+        path=request.url.path,
+        caller=visitor.caller if visitor else None,
+        csrf_token=(visitor.csrf_token if visitor else None) or "",
+        **context,
+    )
     return HTMLResponse(html, status_code=status, headers=HEADERS)
 
 
 class PageRoute(APIRoute):
-    """A route whose errors are pages: a person asked, so a person is answered."""
+    """A route whose errors are pages: a person asked, so a person is answered. Its forms come from our own pages."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler of this route, with errors rendered."""
@@ -81,6 +91,8 @@ class PageRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
+                if request.method not in SAFE_METHODS:
+                    await _take_form(request)
                 return await handle(request)
             except ServiceError as error:
                 return error_page(request, error.status, error.title, error.detail)
@@ -96,19 +108,31 @@ def error_page(request: Request, status: int, title: str, detail: str) -> HTMLRe
     return page(request, "error.html", status=status, section="", title=title, detail=detail)
 
 
-class CrossSiteError(ServiceError):
-    """A form of another site tried to act here."""
+async def _take_form(request: Request) -> None:
+    """Read the form and prove that our own page sent it. Raises CrossSiteError, BadRequest, TooLarge."""
+    require_own_page(request)
+    body = await read_body(request, MAX_FORM_BYTES)
+    try:
+        form = dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=100))
+    except ValueError:
+        raise BadRequest("The form cannot be read.") from None
+    visitor = visitor_of(request)
+    if visitor is not None and request.scope["state"].pop("token_due", False):
+        require_csrf_token(visitor, form.get("csrf_token", ""))
+    request.state.form = form
 
-    status, type, title = 403, "cross-site", "Refused"
+
+def form_of(request: Request) -> Mapping[str, str]:
+    """The fields of the form that was sent."""
+    form: Mapping[str, str] = request.state.form
+    return form
 
 
-def same_origin(request: Request) -> None:
-    """Let a form act only when this site's own page sent it."""
-    site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    foreign_origin = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    if site not in (None, "same-origin", "none") or foreign_origin:
-        raise CrossSiteError("This action was sent from another site.")
+FormDep = Annotated[Mapping[str, str], Depends(form_of)]
 
 
-FromOurPage = Depends(same_origin)
+def local_path(address: str) -> str:
+    """Path and query of an address; never another site, whatever it says."""
+    parts = urlsplit(address)
+    path = "/" + parts.path.lstrip("/\\")
+    return f"{path}?{parts.query}" if parts.query else path

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.dashboard import filter_curve, report_view
-from api.dashboard.page import FromOurPage, PageRoute, page, query
+from api.dashboard.page import PageRoute, page, query
 from api.dashboard.step_bars import step_bars
 from api.dashboard.tap_map import tap_maps
 from api.dependencies import IdPath, ReadDep, WorkDep
@@ -75,7 +75,7 @@ def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLRespo
     )
 
 
-@router.post("/reports/{report_id}/delete", dependencies=[FromOurPage])
+@router.post("/reports/{report_id}/delete")
 def delete_report(work: WorkDep, report_id: IdPath) -> Response:
     """Delete and show those that are left."""
     reports.delete(work, report_id)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from api.dashboard.page import FromOurPage, PageRoute, page, query
+from api.dashboard.page import PageRoute, page, query
 from api.dependencies import FactoryDep, IdPath, ReadDep, WorkDep
 from api.pagination import Paging, PagingDep, encode_cursor
 from service import webhook_deliveries, webhooks
@@ -90,28 +90,28 @@ def delivery_page(request: Request, work: ReadDep, webhook_id: IdPath, delivery_
     )
 
 
-@router.post("/webhooks/{webhook_id}/ping", dependencies=[FromOurPage])
+@router.post("/webhooks/{webhook_id}/ping")
 def ping(work: WorkDep, webhook_id: IdPath) -> Response:
     """Send a test message and show the webhook."""
     webhook_deliveries.ping(work, webhook_id)
     return _back(webhook_id)
 
 
-@router.post("/webhooks/{webhook_id}/enable", dependencies=[FromOurPage])
+@router.post("/webhooks/{webhook_id}/enable")
 def enable(work: WorkDep, webhook_id: IdPath) -> Response:
     """Send messages again and show the webhook."""
     webhooks.change(work, webhook_id, enabled=True)
     return _back(webhook_id)
 
 
-@router.post("/webhooks/{webhook_id}/disable", dependencies=[FromOurPage])
+@router.post("/webhooks/{webhook_id}/disable")
 def disable(work: WorkDep, webhook_id: IdPath) -> Response:
     """Send nothing more and show the webhook."""
     webhooks.change(work, webhook_id, enabled=False)
     return _back(webhook_id)
 
 
-@router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", dependencies=[FromOurPage])
+@router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver")
 def redeliver(work: WorkDep, webhook_id: IdPath, delivery_id: IdPath) -> Response:
     """Send a message again and show the webhook."""
     webhook_deliveries.redeliver(work, webhook_id, delivery_id)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.dependencies import PRINTABLE, ReadDep
+from api.dependencies import PRINTABLE, OpenReadDep
 from api.downloads import Download, download, file_responses
 from api.head_requests import wants_headers_only
 from service import signed_urls
@@ -25,7 +25,7 @@ Text = Annotated[str, Query(max_length=400, pattern=PRINTABLE)]
 )
 def download_object(
     request: Request,
-    work: ReadDep,
+    work: OpenReadDep,
     key: Annotated[str, Path(max_length=400, description="As the address was signed")],
     expires: Annotated[int, Query(ge=0, le=2**40, description="End of its time, seconds since 1970")] = 0,
     filename: Text = "download",

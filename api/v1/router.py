@@ -1,9 +1,13 @@
 """All routes of version 1."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Security
 
+from api.dependencies import API_KEY
+from api.errors import problems
 from api.v1 import (
     annotation_sets,
+    api_keys,
+    audit_entries,
     dataset_downloads,
     datasets,
     generators,
@@ -12,14 +16,16 @@ from api.v1 import (
     jobs,
     objects,
     reports,
+    sign_in_links,
     steps,
     students,
     usage,
     webhook_deliveries,
     webhooks,
+    workspaces,
 )
 
-router = APIRouter()
+secured = APIRouter(dependencies=[Security(API_KEY)], responses=problems(401, 403))
 for part in (
     generators,
     image_pools,
@@ -33,7 +39,15 @@ for part in (
     reports,
     webhooks,
     webhook_deliveries,
-    objects,
     usage,
+    workspaces,
+    api_keys,
+    sign_in_links,
+    audit_entries,
 ):
-    router.include_router(part.router)
+    secured.include_router(part.router)
+
+router = APIRouter()
+router.include_router(secured)
+# The signature in the address is the key.
+router.include_router(objects.router)

@@ -60,7 +60,7 @@ def benchmark(
     if whole_budget_steps is not None:
         fixed["whole_budget_steps"] = whole_budget_steps
     with service as supervisor:
-        client = Client(supervisor.url)
+        client = supervisor.client()
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
         uploads = _upload(client, record, pack, counts)
         record.keep_facts(with_fixed(record.facts() | _facts(record, uploads), fixed))

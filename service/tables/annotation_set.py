@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, String
+from sqlalchemy import BigInteger, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base, Deletable
+from service.tables.owned import Owned
 
 
-class AnnotationSet(Deletable, Base):
+class AnnotationSet(Owned, Deletable, Base):
     """One version of a few annotated images; never changes."""
 
     __tablename__ = "annotation_sets"
+    __table_args__ = (Index(None, "workspace_id", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(120))

@@ -10,12 +10,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base, Deletable
+from service.tables.owned import Owned
 
 
-class Dataset(Deletable, Base):
+class Dataset(Owned, Deletable, Base):
     """A dataset: filled shard by shard, then sealed and never changed."""
 
     __tablename__ = "datasets"
+    __table_args__ = (Index(None, "workspace_id", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)

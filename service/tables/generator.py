@@ -19,16 +19,28 @@ class Generator(Deletable, Base):
     __tablename__ = "generators"
     # A deleted generator gives its name up.
     __table_args__ = (
+        Index(None, "workspace_id", "id"),
         Index(
             None,
+            "workspace_id",
             "name",
             unique=True,
             sqlite_where=text("deleted_at IS NULL"),
             postgresql_where=text("deleted_at IS NULL"),
         ),
+        # Two rows without a workspace count as different there.
+        Index(
+            "ix_generators_name_offered",
+            "name",
+            unique=True,
+            sqlite_where=text("workspace_id IS NULL AND deleted_at IS NULL"),
+            postgresql_where=text("workspace_id IS NULL AND deleted_at IS NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    workspace_id: Mapped[str | None] = mapped_column(ForeignKey("workspaces.id"))
+    """Empty: the operator offers it to all workspaces."""
     name: Mapped[str] = mapped_column(String(120))
     state: Mapped[str] = mapped_column(String(16))
     """`training`, `ready` or `failed`."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base, Deletable
+from service.tables.owned import Owned
 
 
-class ImagePool(Deletable, Base):
+class ImagePool(Owned, Deletable, Base):
     """A pool of unlabelled images; parts are added until it is sealed."""
 
     __tablename__ = "image_pools"
+    __table_args__ = (Index(None, "workspace_id", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(120))

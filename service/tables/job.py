@@ -5,18 +5,23 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, String
+from sqlalchemy import Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base, Deletable
+from service.tables.owned import Owned
 
 
-class Job(Deletable, Base):
+class Job(Owned, Deletable, Base):
     """A job: its typed spec, its state and the ids of what it made."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "state"),)
+    __table_args__ = (
+        Index(None, "workspace_id", "id"),
+        Index(None, "state"),
+        UniqueConstraint("workspace_id", "idempotency_key"),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[str] = mapped_column(String(40))
@@ -29,7 +34,7 @@ class Job(Deletable, Base):
     """Problem document of the step that failed."""
     result: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Ids of what the job made so far: generator_id, dataset_id, student_id, report_id."""
-    idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
+    idempotency_key: Mapped[str | None] = mapped_column(String(200))
     idempotency_body_sha256: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]

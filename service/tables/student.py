@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base, Deletable
+from service.tables.owned import Owned
 
 
-class Student(Deletable, Base):
+class Student(Owned, Deletable, Base):
     """A student with its files and card; never changes."""
 
     __tablename__ = "students"
+    __table_args__ = (Index(None, "workspace_id", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)

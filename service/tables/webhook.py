@@ -10,12 +10,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base
+from service.tables.owned import Owned
 
 
-class Webhook(Base):
+class Webhook(Owned, Base):
     """An address that is sent signed messages about events."""
 
     __tablename__ = "webhooks"
+    __table_args__ = (Index(None, "workspace_id", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     url: Mapped[str] = mapped_column(String(1_000))

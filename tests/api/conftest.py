@@ -6,8 +6,8 @@ import pytest
 import structlog
 from fastapi.testclient import TestClient
 
-from api.app import create_app
 from service.bootstrap import Factory
+from tests.clients import api_client
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +21,6 @@ def _plain_tracebacks() -> Iterator[None]:
 
 @pytest.fixture
 def client(factory: Factory) -> Iterator[TestClient]:
-    """Speaks to the application; a crash is an answer here, as it is for users."""
-    with TestClient(create_app(factory), raise_server_exceptions=False) as client:
+    """Speaks to the application with an admin key."""
+    with api_client(factory) as client:
         yield client

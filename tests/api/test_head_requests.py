@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from service.bootstrap import Factory
 from tests import factories
+from tests.clients import api_key
 
 #: Differ from answer to answer.
 PASSING = {"x-request-id"}
@@ -46,7 +47,8 @@ def test_the_application_sends_headers_and_one_empty_end(factory: Factory, path:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "HEAD", "path": path, "query_string": b"", "headers": []}
+    headers = [(b"authorization", f"Bearer {api_key(factory)}".encode())]
+    scope = {"type": "http", "method": "HEAD", "path": path, "query_string": b"", "headers": headers}
     asyncio.run(create_app(factory)(scope, receive, send))
     assert sent[0]["status"] == 200
     assert sent[1:] == [{"type": "http.response.body", "body": b"", "more_body": False}]

@@ -14,9 +14,13 @@ import uvicorn
 from api import http_protocol, strict_json
 from api.app import create_app
 from api.http_protocol import ImpatientProtocol
+from service import api_keys
 from service.bootstrap import Factory
 
-POST = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+KEY = f"lf_{8 * '0'}_{43 * 'x'}"
+POST = (
+    f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n".encode()
+)
 
 
 @pytest.fixture
@@ -24,6 +28,9 @@ def port(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server on a port of its own, with short deadlines."""
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
     monkeypatch.setattr(strict_json, "BODY_SECONDS", 0.5)
+    with factory.work() as work:
+        row = api_keys.create(work, "raw bytes", "write").row
+        row.prefix, row.secret_sha256 = 8 * "0", api_keys.digest(KEY)
     config = uvicorn.Config(
         create_app(factory), port=0, http=ImpatientProtocol, log_level="error", access_log=False, ws="none"
     )

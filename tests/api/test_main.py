@@ -16,6 +16,7 @@ import pytest
 
 from service.bootstrap import build_factory, prepare
 from service.settings import Settings
+from service.tables import DEFAULT_WORKSPACE_ID
 from tests import factories
 
 
@@ -56,12 +57,14 @@ def test_it_serves_and_stops_while_an_event_stream_is_open(
     wait_until_ready(url)
     other = build_factory(Settings(data_dir=tmp_path / "data"))
     prepare(other)
-    job = factories.make_job(other)
+    key = (tmp_path / "data" / "api-key").read_text().strip()
+    headers = {"authorization": f"Bearer {key}"}
+    job = factories.make_job(other.within(DEFAULT_WORKSPACE_ID))
     other.close()
-    with httpx2.stream("GET", f"{url}/v1/jobs/{job.id}/events", timeout=30) as stream:
+    with httpx2.stream("GET", f"{url}/v1/jobs/{job.id}/events", headers=headers, timeout=30) as stream:
         assert stream.status_code == 200
         assert any("job.state" in line for line in stream.iter_lines())
-    with httpx2.stream("GET", f"{url}/v1/jobs/{job.id}/events", timeout=30) as stream:
+    with httpx2.stream("GET", f"{url}/v1/jobs/{job.id}/events", headers=headers, timeout=30) as stream:
         next(stream.iter_lines())
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) in {0, -signal.SIGTERM}

@@ -13,6 +13,7 @@ from api.openapi import DOCUMENT, render
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 NO_INPUT = {"/healthz", "/readyz", "/metrics"}
+OPEN = {"/healthz", "/readyz", "/v1/objects/{key}"}
 
 
 @pytest.fixture
@@ -67,6 +68,14 @@ def test_every_error_is_declared_as_a_problem(document: dict[str, Any]) -> None:
             assert set(content) == {"application/problem+json"}, (method, path, status)
             assert content["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
             assert content["application/problem+json"]["example"]["status"] == int(status)
+
+
+def test_every_operation_but_the_probes_asks_for_a_key(document: dict[str, Any]) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert schemes == {"API key": {**schemes["API key"], "type": "http", "scheme": "bearer"}}
+    for method, path, operation in operations(document):
+        assert operation.get("security", []) == ([] if path in OPEN else [{"API key": []}]), (method, path)
+        assert path in OPEN or {"401", "403"} <= set(operation["responses"]), (method, path)
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -7,10 +7,10 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
 from api.rate_limit import MAX_CLIENTS, Budget
 from service.bootstrap import Factory, build_factory
 from service.doorbell import ListDoorbell
+from tests.clients import api_client
 
 
 class Clock:
@@ -57,7 +57,7 @@ def test_clients_with_a_full_budget_are_forgotten() -> None:
 def limited(factory: Factory) -> TestClient:
     """A service where a client may ask five times a minute and change something twice."""
     settings = factory.settings.model_copy(update={"requests_per_minute": 5, "changes_per_minute": 2})
-    return TestClient(create_app(build_factory(settings, doorbell=ListDoorbell())), raise_server_exceptions=False)
+    return api_client(build_factory(settings, doorbell=ListDoorbell()))
 
 
 def test_too_many_requests_are_429_with_the_time_to_wait(limited: TestClient) -> None:

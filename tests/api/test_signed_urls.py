@@ -24,7 +24,8 @@ from service.doorbell import ListDoorbell
 from service.ids import new_id
 from service.purging import purge_in_turn
 from service.settings import Settings
-from service.tables import DatasetExport, ServerSecret
+from service.tables import DEFAULT_WORKSPACE_ID, DatasetExport, ServerSecret
+from tests.clients import api_client
 from tests.servers import S3Address
 from tests.service.test_purging import furnish
 
@@ -63,13 +64,13 @@ def served(request: pytest.FixtureRequest, tmp_path: Any, monkeypatch: pytest.Mo
             monkeypatch.setenv(name, value)
     settings = Settings(data_dir=tmp_path / "data")
     migrate(settings.resolved_database_url)
-    factory = build_factory(settings, doorbell=ListDoorbell())
+    factory = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
     ids = furnish(factory)
     with factory.work() as work:
         export = datasets.get_export(work, ids["dataset"], "coco")
         stored = factory.storage.put_stream(str(export.key), [CONTENT])
         export.sha256, export.num_bytes = stored.sha256, stored.num_bytes
-    with TestClient(create_app(factory)) as client, httpx2.Client(trust_env=False) as outside:
+    with api_client(factory, raise_server_exceptions=True) as client, httpx2.Client(trust_env=False) as outside:
 
         def stranger(method: str, url: str, headers: dict[str, str] | None = None) -> httpx2.Response:
             asked: Any = outside if url.startswith("http") else TestClient(client.app)

@@ -16,6 +16,7 @@ from service.doorbell import ListDoorbell
 from service.settings import Settings
 from tests.api import archives
 from tests.api.archives import SIZE, ZIP, annotation, coco_files, mask, mask_files, photo, zipped
+from tests.clients import api_client
 
 MASKS = "/v1/annotation-sets?name=few&classes=background,cell"
 COCO = "/v1/annotation-sets?name=few"
@@ -180,14 +181,13 @@ def test_an_empty_body_is_400(client: TestClient) -> None:
 
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_body_beyond_the_limit_is_413(settings: Settings, migrated_sqlite: object, announced: bool) -> None:
-    from api.app import create_app
     from service.bootstrap import prepare
 
     small = settings.model_copy(update={"max_upload_bytes": 100_000})
     factory = build_factory(small, doorbell=ListDoorbell())
     prepare(factory)
     body = b"x" * 200_000 if announced else (b"x" * 10_000 for _ in range(20))
-    with TestClient(create_app(factory), raise_server_exceptions=False) as client:
+    with api_client(factory) as client:
         answer = client.post(MASKS, content=body, headers=ZIP)
     assert answer.status_code == 413
     assert answer.json()["type"].endswith("too-large")
@@ -196,12 +196,11 @@ def test_a_body_beyond_the_limit_is_413(settings: Settings, migrated_sqlite: obj
 
 
 def test_a_full_disk_is_507(settings: Settings) -> None:
-    from api.app import create_app
     from service.bootstrap import prepare
 
     factory = build_factory(settings.model_copy(update={"min_free_bytes": 2**50}), doorbell=ListDoorbell())
     prepare(factory)
-    with TestClient(create_app(factory), raise_server_exceptions=False) as client:
+    with api_client(factory) as client:
         assert client.post(MASKS, content=zipped(mask_files()), headers=ZIP).status_code == 507
 
 

@@ -20,10 +20,11 @@ import pytest
 from fastapi.testclient import TestClient
 from standardwebhooks import Webhook as Verifier
 
-from api.app import create_app
 from service.bootstrap import Factory, build_factory
 from service.doorbell import ListDoorbell
 from service.settings import Settings
+from service.tables import DEFAULT_WORKSPACE_ID
+from tests.clients import api_client
 from tests.factories import make_job
 from tests.receivers import HOST, Receiver, https_receiver, respond
 
@@ -62,8 +63,8 @@ def settings(receiver: Receiver, tmp_path: Path, migrated_sqlite: Path) -> Setti
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
     """The API with its courier."""
-    factory = build_factory(settings, doorbell=ListDoorbell())
-    with TestClient(create_app(factory)) as client:
+    factory = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
+    with api_client(factory, raise_server_exceptions=True) as client:
         client.factory = factory  # type: ignore[attr-defined]
         yield client
 
@@ -279,7 +280,7 @@ def test_kill_9_in_the_middle_of_a_delivery_sends_it_again_under_its_id(
     settings: Settings, receiver: Receiver, tmp_path: Path
 ) -> None:
     """A real API process is killed after the receiver has the message and before it answers."""
-    factory = build_factory(settings, doorbell=ListDoorbell())
+    factory = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
     job_id = make_job(factory).id
     factory.close()
     held, released = threading.Event(), threading.Event()
@@ -330,6 +331,8 @@ class api_process:  # noqa: N801
         while time.monotonic() < end:
             with suppress(httpx2.HTTPError):
                 if self.http.get("/readyz").is_success:
+                    key = Path(self.environment["LABEL_FACTORY_DATA_DIR"], "api-key").read_text().strip()
+                    self.http.headers["authorization"] = f"Bearer {key}"
                     return self.process, self.http
             time.sleep(0.1)
         raise AssertionError("the API did not start")

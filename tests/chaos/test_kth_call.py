@@ -24,6 +24,7 @@ from service.datasets import NewShard
 from service.errors import StorageFull
 from service.settings import Settings
 from service.storage import ObjectStorage, StorageError
+from service.tables import DEFAULT_WORKSPACE_ID
 from tests import factories
 from tests.chaos.conftest import Ledger
 from tests.conftest import empty_tables
@@ -187,7 +188,7 @@ def check(factory: Factory, job_id: str) -> None:
 def sweep(settings_of: Callable[[int], Settings], place: str, calls: Calls, stride: int) -> int:
     """Fail the k-th call for k = 1, 1 + stride, ... until a job ends before the k-th; how many failed."""
     for count, k in enumerate(itertools.count(1, stride)):
-        factory = build_factory(settings_of(k))
+        factory = build_factory(settings_of(k)).within(DEFAULT_WORKSPACE_ID)
         put_marker(factory.storage)
         job_id = factories.make_job(factory, num_images=6).id
         calls.arm(k)

@@ -12,10 +12,12 @@ import uvicorn
 from api.app import create_app
 from cli.supervisor import free_port
 from service.bootstrap import Factory
+from tests.clients import api_key
 
 
 @pytest.fixture
-def url(factory: Factory) -> Iterator[str]:
+def url(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("LABEL_FACTORY_API_KEY", api_key(factory))
     port = free_port(0)
     server = uvicorn.Server(uvicorn.Config(create_app(factory), port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)

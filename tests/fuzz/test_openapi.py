@@ -19,9 +19,11 @@ from service import students
 from service.bootstrap import build_factory, prepare
 from service.doorbell import ListDoorbell
 from service.settings import Settings
+from service.tables import DEFAULT_WORKSPACE_ID
 from tests import factories
 from tests.api.archives import mask_files, zipped
 from tests.api.inputs.served import Served, serve
+from tests.clients import api_key
 
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
 CHECKS = (
@@ -37,9 +39,9 @@ CHECKS = (
 def served(tmp_path: Path) -> Iterator[Served]:
     """A service that does not count requests."""
     settings = Settings(data_dir=tmp_path / "data", requests_per_minute=10**6, changes_per_minute=10**6)
-    factory = build_factory(settings, doorbell=ListDoorbell())
+    factory = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
     prepare(factory)
-    with serve(factory, {}) as served:
+    with serve(factory, {"Authorization": f"Bearer {api_key(factory)}"}) as served:
         yield served
     factory.close()
 

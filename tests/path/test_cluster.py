@@ -8,13 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 
-from api.app import create_app
 from service import steps
 from service.bootstrap import build_factory, prepare
 from service.settings import Settings
 from tests import tiny
+from tests.clients import api_client
 from tests.conftest import empty_tables
 from tests.path import journey
 from tests.servers import S3Address
@@ -60,7 +59,7 @@ def test_two_celery_workers_share_a_job(
     prepare(factory)
     logs = [tmp_path / "first.log", tmp_path / "second.log"]
     with (
-        TestClient(create_app(factory)) as client,
+        api_client(factory, raise_server_exceptions=True) as client,
         worker("first", "gpu,cpu", tmp_path, logs[0]) as first,
         worker("second", "gpu", tmp_path, logs[1]) as second,
     ):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 
-from api.app import create_app
 from service.bootstrap import build_factory, prepare
 from service.settings import Settings
 from tests import tiny
+from tests.clients import api_client
 from tests.path import journey
 
 
@@ -34,7 +33,7 @@ def test_few_annotated_images_in_dataset_and_student_out(tmp_path: Path) -> None
     prepare(factory)
     log = tmp_path / "worker.log"
     with (
-        TestClient(create_app(factory)) as client,
+        api_client(factory, raise_server_exceptions=True) as client,
         journey.process(["-m", "workers.embedded"], environment, log) as worker,
     ):
         uploads = journey.upload(client)

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import JSON, MetaData, inspect, select, text
 
-from api.app import create_app
 from service import datasets, deletion, events, image_pools, monitoring, object_keys, purging, steps, students
 from service.backup import back_up
 from service.bootstrap import Factory, build_factory, prepare
@@ -28,8 +26,9 @@ from service.references import digests
 from service.restore import restore
 from service.settings import Settings
 from service.students import StudentFile
-from service.tables import DatasetShard, Step, Student
+from service.tables import DEFAULT_WORKSPACE_ID, DatasetShard, Step, Student
 from tests import factories
+from tests.clients import api_client
 from tests.path.journey import annotated_zip, pool_zip
 from tests.servers import S3Address
 from tests.service.test_database import new_database
@@ -57,7 +56,7 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
                 s3_access_key_id=address.key_id,
                 s3_secret_access_key=address.secret,
             )
-        made.append(build_factory(settings))
+        made.append(build_factory(settings).within(DEFAULT_WORKSPACE_ID))
         return made[-1]
 
     yield make
@@ -73,7 +72,7 @@ def fill(factory: Factory) -> list[str]:
     """Something of every noun, with objects; returns what can be downloaded of it."""
     prepare(factory)
     require_own_store(factory)
-    with TestClient(create_app(factory)) as client:
+    with api_client(factory, raise_server_exceptions=True) as client:
         few = client.post("/v1/annotation-sets?name=few", content=annotated_zip(range(3)), headers=ZIP).json()
         pool = client.post("/v1/image-pools", json={"name": "discs"}).json()
         client.post(f"/v1/image-pools/{pool['id']}/images", content=pool_zip(range(4)), headers=ZIP)
@@ -108,7 +107,7 @@ def fill(factory: Factory) -> list[str]:
 def downloaded(factory: Factory, paths: list[str]) -> dict[str, str]:
     """Digests of the answers' bytes."""
     found = {}
-    with TestClient(create_app(factory)) as client:
+    with api_client(factory, raise_server_exceptions=True) as client:
         for path in paths:
             answer = client.get(path)
             assert answer.status_code == 200, (path, answer.text)
@@ -206,7 +205,7 @@ def test_every_row_comes_back_as_it_was_whatever_the_database(
 ) -> None:
     factory = place(kind, "before")
     paths = fill(factory)
-    before, bytes_before = rows(factory), downloaded(factory, paths)
+    bytes_before, before = downloaded(factory, paths), rows(factory)
     back_up(factory, tmp_path / "backup")
     restored = place(target, "after")
     restore(restored, tmp_path / "backup")

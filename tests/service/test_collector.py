@@ -31,7 +31,7 @@ from service.ids import new_id
 from service.object_keys import KINDS, STORE_MARKER, STORE_OWNER, parse
 from service.settings import Settings
 from service.storage import ListedObject, ObjectStorage, ObstoreStorage, Source, StorageError, StoredObject
-from service.tables import Dataset, DatasetExport, DatasetShard, PoolPart, Step, Student
+from service.tables import DEFAULT_WORKSPACE_ID, Dataset, DatasetExport, DatasetShard, PoolPart, Step, Student
 from service.unit_of_work import Work
 from tests import factories
 from tests.fakes import MemoryStorage
@@ -272,7 +272,7 @@ def test_the_whole_path_on_postgresql_and_s3(
     for name, value in s3_address.environment(prefix=new_id("job")).items():
         monkeypatch.setenv(name, value)
     settings = Settings(database_url=postgresql_factory.settings.database_url)
-    factory = build_factory(settings, doorbell=ListDoorbell())
+    factory = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
     kept = set()
     for kind in NAMED:
         with factory.work() as work:

@@ -20,7 +20,7 @@ from service.database import migrate
 from service.errors import Conflict, LeaseLost
 from service.settings import Settings
 from service.steps import ClaimedStep
-from service.tables import Step
+from service.tables import DEFAULT_WORKSPACE_ID, Step
 from tests.factories import job_now, label_spec, lose, record_shard
 
 WORKERS = st.sampled_from(["a", "b", "c"])
@@ -43,7 +43,7 @@ class LeaseMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="lf-machine-"))
         shutil.copy(empty_database()[0], self.folder / "factory.sqlite")
-        self.factory = build_factory(Settings(data_dir=self.folder, shard_size=2))
+        self.factory = build_factory(Settings(data_dir=self.folder, shard_size=2)).within(DEFAULT_WORKSPACE_ID)
         self.now = datetime(2026, 1, 1)
         event.listen(self.factory.engine, "connect", self.give_clock)
         self.held: dict[str, ClaimedStep] = {}

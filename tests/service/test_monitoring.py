@@ -13,7 +13,7 @@ from service.bootstrap import Factory
 from service.clock import database_now, utc_now
 from service.monitoring import Readings
 from service.steps import Progress
-from service.tables import Job, Step
+from service.tables import DEFAULT_WORKSPACE_ID, Job, Step
 from tests import factories
 
 
@@ -62,7 +62,14 @@ def test_rates_of_running_steps_add_up(any_factory: Factory) -> None:
 @pytest.mark.timeout(600)
 def test_a_scrape_of_ten_thousand_jobs_is_quick(any_factory: Factory) -> None:
     """Ten thousand jobs of ten steps: the target is 50 ms on an idle machine, the bound here allows for a busy one."""
-    columns = {"kind": "label", "name": "j", "spec": {}, "result": {}, "cancel_requested": False}
+    columns = {
+        "workspace_id": DEFAULT_WORKSPACE_ID,
+        "kind": "label",
+        "name": "j",
+        "spec": {},
+        "result": {},
+        "cancel_requested": False,
+    }
     states = ["succeeded"] * 9 + ["failed"]
     with any_factory.work() as work:
         rows = [{"id": f"job_{i:026}", "state": states[i % 10], **columns} for i in range(10_000)]

@@ -70,12 +70,14 @@ def test_every_column_that_names_an_object_is_one_that_the_rules_know() -> None:
     columns = {f"{table.name}.{column.name}" for table in Base.metadata.tables.values() for column in table.columns}
     assert {column for column in columns if "key" in column.partition(".")[2]} == {
         "annotation_sets.key",
+        "audit_entries.api_key_id",  # of a caller, not of an object
         "dataset_exports.key",
         "dataset_shards.key",
         "datasets.manifest_key",
         "generators.key_prefix",
         "jobs.idempotency_key",  # of a request, not of an object
         "pool_parts.key",
+        "sign_ins.api_key_id",  # of a visitor, not of an object
         "steps.checkpoint_key",
         "students.archive_key",
     }

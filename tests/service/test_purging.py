@@ -24,6 +24,7 @@ from service.settings import Settings
 from service.storage import StorageError
 from service.students import StudentFile
 from service.tables import (
+    DEFAULT_WORKSPACE_ID,
     Dataset,
     DatasetExport,
     DatasetImage,
@@ -109,7 +110,7 @@ def furnished(
     for name, value in address.environment(prefix=new_id("job")).items():
         monkeypatch.setenv(name, value)
     url = request.getfixturevalue("postgresql_factory").settings.database_url
-    made = build_factory(Settings(database_url=url), doorbell=ListDoorbell())
+    made = build_factory(Settings(database_url=url), doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
     yield made, furnish(made)
     made.close()
 

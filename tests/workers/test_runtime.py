@@ -13,7 +13,7 @@ from service import jobs, steps
 from service.bootstrap import Factory
 from service.errors import Invalid, StorageFull
 from service.settings import Settings
-from service.tables import Step
+from service.tables import DEFAULT_WORKSPACE_ID, Step
 from tests import factories
 from workers.context import Outcome, StepContext
 from workers.problems import StepError
@@ -220,7 +220,7 @@ def test_a_nearly_full_disk_fails_the_step_before_it_begins(tmp_path, migrated_s
     from service.bootstrap import build_factory
 
     (tmp_path / "factory.sqlite").write_bytes(migrated_sqlite.read_bytes())
-    factory = build_factory(Settings(data_dir=tmp_path, min_free_bytes=2**50))
+    factory = build_factory(Settings(data_dir=tmp_path, min_free_bytes=2**50)).within(DEFAULT_WORKSPACE_ID)
     job = factories.make_job(factory)
     assert run(factory, lambda context: Outcome({}))
     error = only_step(factory, job.id).error

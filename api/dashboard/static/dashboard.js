@@ -21,6 +21,10 @@
   // What only works with scripts is hidden without them.
   for (const element of document.querySelectorAll("[data-needs-script]")) element.hidden = false;
 
+  // A sign-in link opened by a person needs no further click.
+  const atOnce = document.querySelector("form[data-submit-at-once]");
+  if (atOnce) atOnce.requestSubmit();
+
   // On a phone the sections scroll; bring the present one into sight.
   const nav = document.querySelector(".top nav");
   const here = nav && nav.querySelector("[aria-current]");

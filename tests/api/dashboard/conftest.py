@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
 from service.bootstrap import Factory, build_factory
 from service.doorbell import ListDoorbell
 from service.settings import Settings
+from service.tables import DEFAULT_WORKSPACE_ID
 from tests.api.dashboard import job_drivers, scenery
+from tests.clients import api_client
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,16 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -
     """Rows in every state, named to do harm."""
     data = tmp_path_factory.mktemp("furnished")
     (data / "factory.sqlite").write_bytes(migrated_sqlite.read_bytes())
-    factory = build_factory(Settings(data_dir=data, progress_event_seconds=0, shard_size=4), doorbell=ListDoorbell())
+    settings = Settings(data_dir=data, progress_event_seconds=0, shard_size=4)
+    factory = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
     scene = scenery.build(factory, scenery.drawn_pictures(), scenery.CLASSES)
     jobs = job_drivers.everything(scene)
-    with TestClient(create_app(factory), raise_server_exceptions=False) as client:
+    with api_client(factory) as client:
         yield Furnished(client, factory, scene, jobs)
 
 
 @pytest.fixture
 def empty_client(factory: Factory) -> Iterator[TestClient]:
     """A factory in which nothing has happened."""
-    with TestClient(create_app(factory), raise_server_exceptions=False) as client:
+    with api_client(factory) as client:
         yield client

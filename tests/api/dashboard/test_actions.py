@@ -9,13 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from api.app import create_app
 from service import jobs
 from service.bootstrap import Factory
 from service.clock import database_now
 from service.purging import purge_in_turn
 from service.tables import DatasetExport
 from tests.api.dashboard import job_drivers, scenery
+from tests.clients import api_client
 from tests.service.test_purging import furnish
 
 
@@ -28,7 +28,7 @@ def scene(factory: Factory) -> scenery.Scene:
 @pytest.fixture
 def visitor(factory: Factory) -> Iterator[TestClient]:
     """A browser that does not follow where it is sent."""
-    with TestClient(create_app(factory), follow_redirects=False) as client:
+    with api_client(factory, follow_redirects=False) as client:
         yield client
 
 

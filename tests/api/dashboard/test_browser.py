@@ -56,21 +56,30 @@ def address(furnished: Furnished) -> Iterator[str]:
     thread.join(timeout=10)
 
 
-def browse(url: str, profile: Path) -> tuple[str, list[str]]:
-    """The page after its scripts ran, and what they complained of."""
+def browse(furnished: Furnished, address: str, path: str, profile: Path) -> tuple[str, list[str]]:
+    """The page after a sign-in link led to it and its scripts ran, and what they complained of."""
     assert CHROMIUM is not None
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", url]
+    link = furnished.client.post("/v1/sign-in-links").json()["path"]
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", f"{address}{link}&next={path}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return answer.stdout, [line for line in answer.stderr.splitlines() if "CONSOLE" in line]
 
 
 def test_curves_are_drawn_under_the_policy(furnished: Furnished, address: str, tmp_path: Path) -> None:
-    page, complaints = browse(f"{address}/jobs/{furnished.jobs['succeeded']}", tmp_path)
+    page, complaints = browse(furnished, address, f"/jobs/{furnished.jobs['succeeded']}", tmp_path)
     assert complaints == []
     assert page.count('class="uplot') == 6
 
 
 def test_the_gallery_gets_its_slider(furnished: Furnished, address: str, tmp_path: Path) -> None:
-    page, complaints = browse(f"{address}/datasets/{furnished.result('dataset_id')}", tmp_path)
+    page, complaints = browse(furnished, address, f"/datasets/{furnished.result('dataset_id')}", tmp_path)
     assert complaints == []
     assert '<label class="slider" data-needs-script="">' in page
+
+
+def test_the_sign_in_page_is_what_a_stranger_sees(address: str, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path}", f"{address}/jobs?state=failed"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert 'name="next" value="/jobs?state=failed"' in answer.stdout
+    assert "CONSOLE" not in answer.stderr

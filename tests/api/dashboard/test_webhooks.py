@@ -8,12 +8,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from api import app
 from service import webhook_deliveries, webhooks
 from service.bootstrap import Factory
 from service.clock import database_now
 from service.tables import WebhookDelivery
 from tests.api.dashboard.test_pages import Page
+from tests.clients import api_client
 
 URL = "https://hooks.example.com/labels"
 
@@ -21,7 +21,7 @@ URL = "https://hooks.example.com/labels"
 @pytest.fixture
 def visitor(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A browser that does not follow where it is sent; nothing is sent to webhooks."""
-    with TestClient(app.create_app(factory), follow_redirects=False) as client:
+    with api_client(factory, raise_server_exceptions=True, follow_redirects=False) as client:
         object.__setattr__(factory.settings, "webhooks", True)
         yield client
 

@@ -8,7 +8,9 @@ import pytest
 from service.bootstrap import build_factory
 from service.doorbell import ListDoorbell
 from service.settings import Settings
+from service.tables import DEFAULT_WORKSPACE_ID
 from tests.api.inputs.served import Served, serve
+from tests.clients import api_key
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> I
     for part in (folder / "objects", settings.resolved_scratch_dir):
         part.mkdir(parents=True)
     (folder / "factory.sqlite").write_bytes(migrated_sqlite.read_bytes())
-    factory = build_factory(settings, doorbell=ListDoorbell())
-    with serve(factory, {}) as served:
+    factory = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
+    with serve(factory, {"Authorization": f"Bearer {api_key(factory)}"}) as served:
         yield served
     factory.close()

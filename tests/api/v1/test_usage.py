@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from api.app import create_app
 from service.bootstrap import Factory
+from tests.clients import api_client
 from tests.path.journey import ZIP, annotated_zip
 from tests.service.test_purging import furnish
 from tests.service.test_usage import limited
@@ -29,7 +29,7 @@ def test_what_exceeds_a_quota_is_refused_with_its_numbers(
     furnished = furnish(factory)
     made = limited(factory, **limits)
     wish = {"kind": "export", "dataset_id": furnished["dataset"]}
-    with TestClient(create_app(made)) as client:
+    with api_client(made, raise_server_exceptions=True) as client:
         if status == 413:
             answers = [
                 client.post("/v1/annotation-sets?name=few", content=annotated_zip(range(3)), headers=ZIP),
