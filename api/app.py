@@ -12,7 +12,7 @@ from api import errors, health, metrics
 from api.authentication import Authentication
 from api.dashboard import router as dashboard
 from api.head_requests import HeadRequests
-from api.rate_limit import RateLimit
+from api.rate_limit import RateLimit, RefusalLimit
 from api.request_log import RequestLog
 from api.security_headers import SecurityHeaders
 from api.uploads import UPLOAD_THREADS
@@ -73,8 +73,9 @@ def create_app(factory: Factory) -> FastAPI:
     app.include_router(metrics.make_router(registry, factory))
     app.include_router(v1)
     app.include_router(dashboard)
-    app.add_middleware(Authentication, factory=factory)
     app.add_middleware(RateLimit, settings=factory.settings)
+    app.add_middleware(Authentication, factory=factory)
+    app.add_middleware(RefusalLimit, settings=factory.settings)
     app.add_middleware(HeadRequests)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, metrics=metrics.HttpMetrics(registry))

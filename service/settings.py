@@ -132,9 +132,11 @@ class Settings(BaseSettings):
 
     # Limits on what is sent
     requests_per_minute: Count = 12_000
-    """Requests of one client that one API process answers in a minute; more are 429."""
+    """Requests of one key (on pages that need none: of one address) that one API process answers in a minute; more are 429."""
     changes_per_minute: Count = 600
     """Of these, requests that change something: jobs, uploads, cancellations."""
+    refusals_per_minute: Count = 600
+    """Requests of one address without a good key, before the rest are 429 unread."""
     max_json_bytes: Bytes = 2**20
     """Largest JSON body."""
     max_upload_bytes: Bytes = 4 * 2**30

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from api.rate_limit import MAX_CLIENTS, Budget
 from service.bootstrap import Factory, build_factory
 from service.doorbell import ListDoorbell
-from tests.clients import api_client
+from tests.clients import api_client, api_key, with_key
 
 
 class Clock:
@@ -68,6 +68,21 @@ def test_too_many_requests_are_429_with_the_time_to_wait(limited: TestClient) ->
     assert answer.json()["type"].endswith("too-many-requests")
     assert 1 <= int(answer.headers["retry-after"]) <= 12
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_keys_have_budgets_of_their_own(limited: TestClient, factory: Factory) -> None:
+    other = {"authorization": f"Bearer {api_key(factory, 'read')}"}
+    for _ in range(6):
+        limited.get("/v1/jobs")
+    assert limited.get("/v1/jobs").status_code == 429
+    assert limited.get("/v1/jobs", headers=other).status_code == 200
+
+
+def test_an_address_without_a_good_key_is_429_in_the_end(factory: Factory) -> None:
+    settings = factory.settings.model_copy(update={"refusals_per_minute": 3})
+    client = with_key(build_factory(settings, doorbell=ListDoorbell()), "lf_wrong")
+    assert [client.get("/v1/jobs").status_code for _ in range(4)] == [401, 401, 401, 429]
+    assert client.get("/healthz").status_code == 200
 
 
 def test_changes_have_a_budget_of_their_own(limited: TestClient) -> None:

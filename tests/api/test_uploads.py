@@ -1,4 +1,4 @@
-"""Streamed zip bodies: what is refused leaves no row, no object and no file in scratch."""
+"""Streamed zip bodies: what is refused leaves no row, no object and no file in scratch. More bad ones: `inputs`."""
 
 from __future__ import annotations
 
@@ -15,28 +15,11 @@ from service.bootstrap import Factory, build_factory
 from service.doorbell import ListDoorbell
 from service.settings import Settings
 from tests.api import archives
-from tests.api.archives import SIZE, ZIP, annotation, coco_files, mask, mask_files, photo, zipped
+from tests.api.archives import SIZE, ZIP, coco_files, mask, mask_files, photo, zipped
 from tests.clients import api_client
 
 MASKS = "/v1/annotation-sets?name=few&classes=background,cell"
 COCO = "/v1/annotation-sets?name=few"
-RLE = {"size": [SIZE, SIZE]}
-
-
-def with_annotation(**changes: object) -> bytes:
-    return zipped(
-        coco_files(annotations=[annotation(1), annotation(2, **{"image_id": 2, "category_id": 2, **changes})])
-    )
-
-
-def with_segmentation(segmentation: object) -> bytes:
-    return with_annotation(segmentation=segmentation)
-
-
-def raw_coco(old: bytes, new: bytes) -> bytes:
-    files = coco_files()
-    assert old in files["annotations.json"]
-    return zipped(files | {"annotations.json": files["annotations.json"].replace(old, new, 1)})
 
 
 def changed_masks(**files: bytes) -> bytes:
@@ -48,63 +31,18 @@ PIXELS = Image.new("RGB", (SIZE, SIZE), (10, 20, 30))
 BAD_ZIPS = {
     "not a zip": b"this is no zip, " * 20,
     "cut in half": zipped(mask_files())[:700],
-    "no entries": zipped({}),
-    "a member escapes": zipped({**mask_files(), "../../evil.png": photo()}),
-    "an absolute member": zipped({**mask_files(), "/etc/evil.png": photo()}),
-    "a backslash member": zipped({**mask_files(), "images\\..\\evil.png": photo()}),
-    "a link": archives.linked(mask_files()),
-    "names that differ in case": zipped({**mask_files(), "images/A.png": photo(), "images/a.png": photo(9)}),
-    "encrypted": archives.encrypted(mask_files()),
-    "overlapping entries": archives.overlapping(),
-    "a bomb": archives.bomb(),
 }
 BAD_IMAGES = {
-    "20000x20000 in 66 bytes": changed_masks(images__0_png=archives.huge_png(20_000)),
-    "13000x13000": changed_masks(images__0_png=archives.huge_png(13_000)),
-    "animated": changed_masks(images__0_png=archives.animated_gif()),
-    "truncated": changed_masks(images__0_png=photo()[:80]),
-    "SVG named png": changed_masks(images__0_png=b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
-    "HTML named png": changed_masks(images__0_png=b"<html><script>alert(1)</script>"),
-    "PDF named png": changed_masks(images__0_png=b"%PDF-1.7\n"),
-    "empty image": changed_masks(images__0_png=b""),
     "image of another size": changed_masks(images__0_png=photo(0, (8, 8)), masks__0_png=mask(0, (8, 8))),
 }
 BAD_MASKS = {
-    "mask of another size": changed_masks(masks__0_png=mask(0, (SIZE, SIZE + 1))),
-    "colour mask": changed_masks(masks__0_png=photo()),
-    "unknown value": changed_masks(masks__0_png=mask(value=77)),
     "mask without image": zipped({**mask_files(), "masks/9.png": mask()}),
     "image without mask": zipped({**mask_files(), "images/9.png": photo(9)}),
-    "no image": zipped({"masks/0.png": mask()}),
     "only images": zipped({f"images/{i}.png": photo(i) for i in range(3)}),
 }
 BAD_COCO = {
     "document is not JSON": zipped({**coco_files(), "annotations.json": b"{"}),
     "document is a list": zipped({**coco_files(), "annotations.json": b"[]"}),
-    "NaN coordinate": raw_coco(b"[[2, 2,", b"[[NaN, 2,"),
-    "1e999 coordinate": raw_coco(b"[[2, 2,", b"[[1e999, 2,"),
-    "1e308 coordinate": raw_coco(b"[[2, 2,", b"[[1e308, 2,"),
-    "odd polygon": with_segmentation([[2, 2, 10, 2, 10]]),
-    "polygon of two points": with_segmentation([[2, 2, 10, 2]]),
-    "empty polygon": with_segmentation([[]]),
-    "no segmentation": with_segmentation([]),
-    "RLE of another size": with_segmentation({"size": [SIZE, SIZE + 1], "counts": [SIZE * (SIZE + 1)]}),
-    "RLE size 2^31": with_segmentation({"size": [2**31, 2**31], "counts": [4]}),
-    "RLE size 0": with_segmentation({"size": [0, 0], "counts": []}),
-    "RLE negative run": with_segmentation({**RLE, "counts": "5O5O5O"}),
-    "RLE too long": with_segmentation({**RLE, "counts": [SIZE * SIZE, 5]}),
-    "RLE too short": with_segmentation({**RLE, "counts": [5, 5]}),
-    "RLE empty": with_segmentation({**RLE, "counts": ""}),
-    "RLE NUL": with_segmentation({**RLE, "counts": "\x00\x00"}),
-    "RLE of floats": with_segmentation({**RLE, "counts": [1.5, 2.5]}),
-    "RLE of ten million ones": with_segmentation({**RLE, "counts": "1" * 1_000_000}),
-    "unknown image": with_annotation(image_id=99),
-    "unknown category": with_annotation(category_id=99),
-    "id twice": zipped(coco_files(annotations=[annotation(1), annotation(1, image_id=2)])),
-    "image id twice": zipped(
-        coco_files(images=[{"id": 1, "file_name": f"images/{i}.png", "height": SIZE, "width": SIZE} for i in range(2)])
-    ),
-    "id of 2^63": zipped(coco_files(annotations=[annotation(2**63)])),
     "file that is not there": zipped(
         coco_files(images=[{"id": 1, "file_name": "../../etc/passwd", "height": SIZE, "width": SIZE}])
     ),
@@ -113,7 +51,6 @@ BAD_COCO = {
             images=[{"id": i + 1, "file_name": f"images/{i}.png", "height": 99, "width": SIZE} for i in range(2)]
         )
     ),
-    "class name of 10 KB": zipped(coco_files(categories=[{"id": 1, "name": "n" * 10_000}, {"id": 2, "name": "b"}])),
     "class name twice": zipped(coco_files(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}])),
 }
 
@@ -234,15 +171,6 @@ def test_strange_but_sound_zips_are_taken(client: TestClient) -> None:
     for name, files in sound.items():
         answer = client.post(MASKS, content=zipped(files, method=zipfile.ZIP_DEFLATED), headers=ZIP)
         assert answer.status_code == 201, (name, answer.text)
-
-
-def test_hostile_class_names_are_stored_as_text(client: TestClient) -> None:
-    name = "<img src=x onerror=alert(1)>"
-    body = zipped(coco_files(categories=[{"id": 1, "name": name}, {"id": 2, "name": "b"}]))
-    answer = client.post(COCO, content=body, headers=ZIP)
-    assert answer.status_code == 201, answer.text
-    assert name in [item["name"] for item in answer.json()["classes"]]
-    assert answer.headers["content-type"] == "application/json"
 
 
 def test_a_pool_upload_names_the_digest_of_what_came(client: TestClient) -> None:
