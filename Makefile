@@ -58,7 +58,7 @@ sbom: $(VENV)/installed-dev ## what is installed, each package with version and 
 fuzz: $(VENV)/installed-dev ## schemathesis over the whole API with a key of each scope, FUZZ_SECONDS=300 each; `make test` gives it 40 s each
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),300) $(BIN)/python -m pytest -s tests/fuzz
 
-chaos: $(VENV)/installed-dev ## kills, full disks, lost networks: half an hour, and a table of what was survived (docs/chaos.md)
+chaos: $(VENV)/installed-dev ## kills, full disks, lost networks; ends with a table of what was survived (docs/chaos.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 tests/chaos
 
 .PHONY: help install install-dev demo up check bench test test-slow chaos sbom fuzz

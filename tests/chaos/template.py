@@ -74,7 +74,8 @@ class Template:
         source, target = open_storage(settings), open_storage(remote)
         for batch in source.scan():
             for item in batch:
-                target.put_stream(item.key, source.get_stream(item.key))
+                # Whole: obstore cannot read one store while it writes into another.
+                target.put_stream(item.key, [b"".join(source.get_stream(item.key))])
         return remote
 
 

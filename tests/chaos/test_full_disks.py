@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -41,14 +40,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """A file that takes all the room there is."""
+    """Take all the room there is, that too which steps have given back since; the file that takes it."""
     ballast = folder / "ballast"
-    with ballast.open("wb", 0) as file, suppress(OSError):
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(folder).free)
-        # What others freed meanwhile.
-        file.seek(0, os.SEEK_END)
+    with ballast.open("ab", 0) as file, suppress(OSError):
         while True:
-            file.write(bytes(4096))
+            file.write(bytes(max(shutil.disk_usage(folder).free, 4096)))
     return ballast
 
 
@@ -99,7 +95,7 @@ def test_the_disk_of_files_is_full(
     with opened(settings) as factory, Fleet(settings, plan, size=2) as fleet:
         fleet.tend_until(fleet.batches_after(6), seconds=100)
         ballast = fill(small_disk)
-        fleet.tend_until(lambda: checker.has_ended(factory, [job_id]), seconds=100)
+        fleet.tend_until(lambda: checker.has_ended(factory, [job_id]), seconds=100, each=lambda: fill(small_disk))
         assert error_of(factory, job_id)["type"] in ("storage-full", "disk-full")
         assert "Free space" in error_of(factory, job_id)["hint"]
         ballast.unlink()

@@ -6,14 +6,17 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from service import jobs, steps
 from service.bootstrap import Factory
 from service.errors import Conflict
 from service.settings import Settings
+from service.tables import Step
 from tests.chaos import checker
 from tests.chaos.conftest import Ledger, Results, database_of
 from tests.chaos.faults import Plan
@@ -24,6 +27,7 @@ from tests.factories import job_now
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 CANCEL_SECONDS = 2.0
+"""On idle cores."""
 STOP_SECONDS = 30.0
 DEFAULTS = {"lease_seconds": 60.0, "heartbeat_seconds": 5.0, "progress_event_seconds": 1.0}
 """The product's own: quicker beats would flatter."""
@@ -49,6 +53,11 @@ def copied(request: pytest.FixtureRequest, template: Template, tmp_path: Path) -
     return template.copy_to_postgresql(tmp_path / "data", request.getfixturevalue("postgresql_url"), **DEFAULTS)
 
 
+def cancel_limit() -> float:
+    """As much longer as this machine has more to do than cores to do it."""
+    return CANCEL_SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def is_running(factory: Factory, job_id: str, kind: str) -> Callable[[], bool]:
     """Whether such a step runs, or is over already: some last for milliseconds."""
 
@@ -58,6 +67,13 @@ def is_running(factory: Factory, job_id: str, kind: str) -> Callable[[], bool]:
         return "running" in found or (bool(found) and set(found) == {"succeeded"})
 
     return look
+
+
+def holds(factory: Factory, process: BaseProcess) -> bool:
+    """Whether this worker holds any step."""
+    with factory.read() as work:
+        query = select(Step.id).where(Step.state == "running", Step.owner == str(process.pid))
+        return work.session.scalars(query).first() is not None
 
 
 def cancel(factory: Factory, job_id: str, fleet: Fleet | None = None) -> float:
@@ -105,7 +121,7 @@ def test_cancel_in_every_kind_of_step_and_retry(
         len(waits),
         recovery=waits[worst],
     )
-    assert waits[worst] <= CANCEL_SECONDS, waits
+    assert waits[worst] <= cancel_limit(), waits
 
 
 def test_cancel_in_every_state(copied: Settings, template: Template, plan: Plan, ledger: Ledger) -> None:
@@ -124,7 +140,7 @@ def test_cancel_in_every_state(copied: Settings, template: Template, plan: Plan,
     ledger.write(
         "cancel while queued, twice, worker dead", database_of(copied), len(waits), recovery=max(waits.values())
     )
-    assert max(waits.values()) <= CANCEL_SECONDS, waits
+    assert max(waits.values()) <= cancel_limit(), waits
 
 
 def test_sigterm_in_every_kind_of_step(
@@ -137,17 +153,21 @@ def test_sigterm_in_every_kind_of_step(
             for kind in kinds:
                 fleet.tend_until(is_running(factory, template.jobs[name], kind), seconds=300)
                 (process,) = fleet.processes
+                if not holds(factory, process):
+                    continue  # that step was over in milliseconds
                 started = time.monotonic()
                 os.kill(process.pid or 0, signal.SIGTERM)
                 process.join(STOP_SECONDS)
                 assert process.exitcode == 0, f"{kind}: {process.exitcode}"
                 waits[kind] = time.monotonic() - started
+                fleet.tend()
         fleet.tend_until(lambda: checker.has_ended(factory, template.ids), seconds=300)
         checker.check(factory, template.ids, undisturbed)
         with factory.read() as work:
             for job_id in template.ids:
                 assert {(row.attempt, row.lost) for row in steps.list_of_job(work, job_id)} == {(1, 0)}
     repeated = {kind: count for kind, count in checker.repeated_batches(plan).items() if kind not in checker.WHOLE}
+    assert len(waits) >= 5
     worst = max(waits, key=lambda kind: waits[kind])
     ledger.write(
         f"SIGTERM in every kind of step ({worst} slowest to end)",

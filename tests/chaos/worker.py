@@ -123,7 +123,9 @@ class Fleet:
         """Whether more than so many batches were done."""
         return lambda: len(self.plan.batches()) > count
 
-    def tend_until(self, done: Callable[[], bool], *, seconds: float, each: Callable[[], None] | None = None) -> float:
+    def tend_until(
+        self, done: Callable[[], bool], *, seconds: float, each: Callable[[], object] | None = None
+    ) -> float:
         """Look after the workers until something is true; returns how long that took. `seconds` is an idle machine's."""
         started = time.monotonic()
         while not done():
