@@ -51,7 +51,7 @@ def test_each_is_a_problem(client: TestClient, method: str, path: str, status: i
 
 def test_405_names_every_method_of_the_address(client: TestClient) -> None:
     assert client.delete("/v1/jobs").headers["allow"] == "GET, HEAD, POST"
-    assert client.put("/v1/jobs/job_x").headers["allow"] == "GET, HEAD"
+    assert client.put("/v1/jobs/job_x").headers["allow"] == "DELETE, GET, HEAD"
     assert client.post("/jobs").headers["allow"] == "GET, HEAD"
 
 

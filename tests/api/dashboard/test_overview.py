@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi.testclient import TestClient
-
-from api.app import create_app
 from service import workers
 from service.bootstrap import Factory
 from service.workers import SignOfLife
 from tests import factories
+from tests.clients import api_client
 
 
 def test_workers_and_their_devices_are_shown(factory: Factory) -> None:
     factories.make_job(factory)
-    with TestClient(create_app(factory)) as client:
+    with api_client(factory, raise_server_exceptions=True) as client:
         before = client.get("/").text
         assert "No worker listens to this queue" in before
         with factory.work() as work:
