@@ -8,15 +8,16 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from api import errors, health, metrics
+from api import dashboard, errors, health, metrics
 from api.authentication import Authentication
-from api.dashboard import router as dashboard
 from api.head_requests import HeadRequests
+from api.job_watch import JobWatch
 from api.rate_limit import RateLimit, RefusalLimit
 from api.request_log import RequestLog
 from api.security_headers import SecurityHeaders
+from api.shared_reads import SharedReads
 from api.uploads import UPLOAD_THREADS
-from api.v1.router import router as v1
+from api.v1 import router as v1
 from api.webhook_courier import WebhookCourier
 from service.bootstrap import Factory
 
@@ -66,13 +67,15 @@ def create_app(factory: Factory) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.factory = factory = factory.unbound()
+    app.state.shared_reads = SharedReads()
+    app.state.job_watch = JobWatch(factory)
     app.state.upload_threads = CapacityLimiter(UPLOAD_THREADS)
     registry = CollectorRegistry()
     errors.install(app)
     app.include_router(health.router)
     app.include_router(metrics.make_router(registry, factory))
-    app.include_router(v1)
-    app.include_router(dashboard)
+    v1.include_in(app)
+    dashboard.include_in(app)
     app.add_middleware(RateLimit, settings=factory.settings)
     app.add_middleware(Authentication, factory=factory)
     app.add_middleware(RefusalLimit, settings=factory.settings)

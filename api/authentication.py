@@ -8,6 +8,7 @@ page (`Origin`, `Sec-Fetch-Site`) and carry the session's token, in a header or 
 import hashlib
 import hmac
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
@@ -18,6 +19,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem_of
+from api.shared_reads import SharedReads
 from service import api_keys, audit, sign_ins
 from service.bootstrap import Factory
 from service.caller import Action, Caller
@@ -75,6 +77,7 @@ class Authentication:
     def __init__(self, app: ASGIApp, factory: Factory) -> None:
         self.app = app
         self.factory = factory
+        self._reads = SharedReads()
         self._scraper: tuple[str, Visitor] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +89,7 @@ class Authentication:
         entrance = scope["path"] in ENTRANCES or scope["path"].startswith(ENTRANCE_FOLDERS)
         visitor: Visitor | None = None
         try:
-            visitor = await anyio.to_thread.run_sync(self._recognise, request)
+            visitor = await self._reads.get(_shown(request), partial(self._recognise, request))
             scope.setdefault("state", {})["visitor"] = visitor
             require_intent(request, visitor)
             if not entrance and request.method not in SAFE_METHODS:
@@ -147,6 +150,12 @@ class Authentication:
         except Exception:
             # Whatever the database raises: the caller was answered.
             log.exception("could not be written down after the answer")
+
+
+def _shown(request: Request) -> tuple[bool, str | None, str | None]:
+    """All that `recognise` looks at: requests that show the same are the same visitor's."""
+    header, cookie = request.headers.get("authorization"), request.cookies.get(session_cookie(request))
+    return request.scope["path"] == METRICS, header, cookie
 
 
 def is_open(path: str) -> bool:

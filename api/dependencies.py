@@ -8,6 +8,8 @@ from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
 from api.authentication import Visitor, action_of, require_scope, visitor_of
+from api.job_watch import JobWatch
+from api.shared_reads import SharedReads
 from service.bootstrap import Factory
 from service.caller import Caller
 from service.errors import Forbidden, Unauthenticated
@@ -49,16 +51,28 @@ def caller_of(connection: HTTPConnection) -> Caller:
     return recognised(connection).caller
 
 
-def require_admin(connection: HTTPConnection) -> None:
+async def require_admin(connection: HTTPConnection) -> None:
     """Raises ScopeMissingError for a key of less."""
     require_scope(caller_of(connection), "admin")
 
 
-def require_operator(connection: HTTPConnection) -> None:
+async def require_operator(connection: HTTPConnection) -> None:
     """Only the operator's own workspace sees the whole installation. Raises Forbidden."""
     caller = caller_of(connection)
     if caller.workspace_id != DEFAULT_WORKSPACE_ID:
         raise Forbidden("Only a key of the operator's workspace, which is called default, sees the whole installation.")
+
+
+def shared_reads(connection: HTTPConnection) -> SharedReads:
+    """Where requests meet that ask the same."""
+    found: SharedReads = connection.app.state.shared_reads
+    return found
+
+
+def job_watch(connection: HTTPConnection) -> JobWatch:
+    """Tells event streams of their jobs' news."""
+    found: JobWatch = connection.app.state.job_watch
+    return found
 
 
 def open_work(connection: HTTPConnection) -> Iterator[Work]:
@@ -79,9 +93,22 @@ def open_read_of_all(connection: HTTPConnection) -> Iterator[Work]:
         yield work
 
 
-FactoryDep = Annotated[Factory, Depends(factory_of)]
-OpenFactoryDep = Annotated[Factory, Depends(open_factory)]
-CallerDep = Annotated[Caller, Depends(caller_of)]
+# What only looks is async: a plain function would cost every request a thread.
+async def _factory(connection: HTTPConnection) -> Factory:
+    return factory_of(connection)
+
+
+async def _open_factory(connection: HTTPConnection) -> Factory:
+    return open_factory(connection)
+
+
+async def _caller(connection: HTTPConnection) -> Caller:
+    return caller_of(connection)
+
+
+FactoryDep = Annotated[Factory, Depends(_factory)]
+OpenFactoryDep = Annotated[Factory, Depends(_open_factory)]
+CallerDep = Annotated[Caller, Depends(_caller)]
 ForAdmins = Depends(require_admin)
 ForOperators = Depends(require_operator)
 # scope="function" ends the work before the answer leaves: a failing commit is a 500, never a 202, and no stream that

@@ -62,7 +62,7 @@ def decode_cursor(cursor: str | None) -> str | None:
     return after
 
 
-def _paging(
+async def _paging(
     factory: FactoryDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most items in this page")] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(max_length=300, description="`next_cursor` of the page before")] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -11,11 +12,23 @@ from sqlalchemy import func, select
 from service.clock import read_clock
 from service.errors import NotFound
 from service.lookup import is_id, require_present
+from service.plan import ENDED
 from service.tables import Event, Job, Step
 from service.unit_of_work import Work
 
 EventType = Literal["job.state", "step.state", "step.progress", "sample", "log"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Newest:
+    """How far a job's log goes."""
+
+    event_id: int
+    """Id of the newest event; 0 before the first."""
+    ended: bool
+    """The job has ended or is no more: at most events that are already there will be read."""
 
 
 def lock_job(work: Work, job_id: str, *, deleted: bool = False) -> Job:
@@ -92,6 +105,17 @@ def after(work: Work, job_id: str, last_id: int = 0, limit: int = 200) -> list[E
         return []
     query = select(Event).where(Event.job_id == job_id, Event.id > last_id).order_by(Event.id).limit(limit)
     return list(work.session.scalars(query))
+
+
+def newest_of(work: Work, job_ids: Sequence[str]) -> dict[str, Newest]:
+    """How far each of these jobs' logs goes: one short query, however long the logs are."""
+    found = {job_id: Newest(0, ended=True) for job_id in job_ids}
+    last = select(func.max(Event.id)).where(Event.job_id == Job.id).scalar_subquery()
+    for start in range(0, len(job_ids), BATCH):
+        query = select(Job.id, Job.state, last).where(Job.id.in_(job_ids[start : start + BATCH]))
+        for job_id, state, event_id in work.session.execute(query):
+            found[job_id] = Newest(event_id or 0, ended=state in ENDED)
+    return found
 
 
 def samples(work: Work, job_id: str, *, limit: int = 100) -> list[Event]:

@@ -1,6 +1,6 @@
 """The dashboard: pages rendered on the server, live by htmx and server-sent events, plain without scripts."""
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 
 from api.dashboard import (
     annotation_sets,
@@ -23,6 +23,8 @@ PAGES = (overview, jobs, generators, annotation_sets, datasets, students, report
 ENTRANCE = (sign_in, theme, assets)
 ADMIN = (api_keys, audit)
 
-router = APIRouter(include_in_schema=False)
-for _page in (*PAGES, *ADMIN, *ENTRANCE):
-    router.include_router(_page.router)
+
+def include_in(app: FastAPI) -> None:
+    """Add all pages."""
+    for page in (*PAGES, *ADMIN, *ENTRANCE):
+        app.include_router(page.router, include_in_schema=False)

@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
-import anyio
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.dependencies import FactoryDep, IdPath, ReadDep
+from api.dependencies import FactoryDep, IdPath, ReadDep, job_watch, shared_reads
 from api.downloads import Download, download, file_responses
 from api.errors import problems
 from api.v1.answer import Answer
@@ -61,30 +60,37 @@ def _known_job(work: ReadDep, job_id: IdPath) -> str:
     responses=problems(404, 422),
 )
 async def stream_job_events(
-    factory: FactoryDep, job_id: Annotated[str, Depends(_known_job)], last_id: Annotated[int, Depends(_resume_after)]
+    request: Request,
+    factory: FactoryDep,
+    job_id: Annotated[str, Depends(_known_job)],
+    last_id: Annotated[int, Depends(_resume_after)],
 ) -> AsyncIterator[ServerSentEvent]:
     """All events from the beginning or after `Last-Event-ID`, then new ones as they happen.
 
     Ends after the last event of a job that has ended. Comments keep quiet connections open.
     """
     yield ServerSentEvent(retry=RETRY_MILLISECONDS, comment="events of the job")
-    while True:
-        batch, ended = await anyio.to_thread.run_sync(_read, factory, job_id, last_id)
-        for event in batch:
-            last_id = event.id
-            yield ServerSentEvent(raw_data=event.model_dump_json(), event=event.type, id=str(event.id))
-        if ended and len(batch) < BATCH:
-            return
-        if len(batch) < BATCH:
-            await anyio.sleep(factory.settings.event_poll_seconds)
+    with job_watch(request).follow(job_id) as followed:
+        while True:
+            batch, ended = await shared_reads(request).get(
+                (factory.workspace_id, job_id, last_id), partial(_read, factory, job_id, last_id)
+            )
+            for event_id, kind, data in batch:
+                last_id = event_id
+                yield ServerSentEvent(raw_data=data, event=kind, id=str(event_id))
+            if len(batch) == BATCH:
+                continue
+            if ended:
+                return
+            await followed.news(last_id)
 
 
-def _read(factory: Factory, job_id: str, last_id: int) -> tuple[list[EventAnswer], bool]:
-    """One short look: the new events, and whether the job had ended before we looked for them."""
+def _read(factory: Factory, job_id: str, last_id: int) -> tuple[list[tuple[int, str, str]], bool]:
+    """One short look: id, type and JSON of the new events, and whether the job had ended before we looked for them."""
     with factory.read() as work:
         ended = jobs.get(work, job_id, deleted=True).state in ENDED
         rows = events.after(work, job_id, last_id, BATCH)
-        return [EventAnswer.model_validate(row) for row in rows], ended
+        return [(row.id, row.type, EventAnswer.model_validate(row).model_dump_json()) for row in rows], ended
 
 
 @router.get(
