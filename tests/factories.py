@@ -17,8 +17,9 @@ from service.ids import new_id
 from service.job_spec import LabelSpec, TrainGeneratorSpec, parse
 from service.steps import ClaimedStep
 from service.students import NewStudent, StudentFile
-from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Job, Step
+from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Job, Step, Webhook
 from service.unit_of_work import Work
+from service.webhooks import EVENT_TYPES
 
 CLASSES = [
     {"name": "background", "thing": False, "color": "#000000", "background": True},
@@ -95,6 +96,20 @@ def train_spec(work: Work, **changes: Any) -> TrainGeneratorSpec:
     spec = parse(document)
     assert isinstance(spec, TrainGeneratorSpec)
     return spec
+
+
+def make_webhook(work: Work, *event_types: str) -> Webhook:
+    """An enabled webhook for these events, or for all; works while webhooks are off, too."""
+    row = Webhook(
+        id=new_id("wh"),
+        url="https://hooks.example.com/labels",
+        event_types=list(event_types or EVENT_TYPES),
+        state="enabled",
+        secret="whsec_" + "A" * 43 + "=",
+    )
+    work.session.add(row)
+    work.session.flush()
+    return row
 
 
 def make_job(factory: Factory, **changes: Any) -> Job:

@@ -43,8 +43,12 @@ def counts_from_list(values: object, height: int, width: int) -> Counts:
         raise FileProblem(f"has {len(values):,} runs, more than a {height}x{width} mask can have")
     if set(map(type, values)) - {int}:
         raise FileProblem("holds something other than whole numbers")
-    if not values or max(values) > height * width:
-        raise FileProblem("has no runs" if not values else "has a run longer than the image")
+    if not values:
+        raise FileProblem("has no runs")
+    if max(values) > height * width:
+        raise FileProblem("has a run longer than the image")
+    if min(values) < 0:
+        raise FileProblem("has a negative run")
     return _checked(np.array(values, dtype=np.int64), height, width)
 
 

@@ -17,8 +17,6 @@ from service import announcements, api_keys, datasets, events, object_keys, repo
 from service.bootstrap import Factory
 from service.caller import SCOPES, Scope
 from service.clock import utc_now
-from service.ids import new_id
-from service.tables import Webhook
 from tests import factories
 from tests.api.archives import ZIP, mask_files, zipped
 from tests.clients import api_client, other_workspace
@@ -82,7 +80,7 @@ def fill(factory: Factory) -> dict[str, str]:
             "index": "0",
             "key_id": api_keys.create(work, "a key", "admin").row.id,
         }
-        webhook = Webhook(id=new_id("wh"), url="https://x.example", event_types=[], state="enabled", secret="whsec_")
+        webhook = factories.make_webhook(work)
         work.session.add(webhook)
         work.session.flush()
         message = announcements.add(work, webhook, announcements.PING, {}, utc_now())

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from service import students
+from service import announcements, students
 from service.bootstrap import build_factory, prepare
 from service.caller import Scope
+from service.clock import utc_now
 from service.doorbell import ListDoorbell
 from service.settings import Settings
 from service.tables import DEFAULT_WORKSPACE_ID
@@ -38,8 +39,9 @@ CHECKS = (
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    """A service that does not count requests."""
-    settings = Settings(data_dir=tmp_path / "data", requests_per_minute=10**6, changes_per_minute=10**6)
+    """A service that does not count requests, and whose webhooks may go to no port that is made up."""
+    limits = {"requests_per_minute": 10**6, "changes_per_minute": 10**6}
+    settings = Settings(data_dir=tmp_path / "data", webhooks=True, webhook_ports=(1,), **limits)
     factory = build_factory(settings, doorbell=ListDoorbell()).within(DEFAULT_WORKSPACE_ID)
     prepare(factory)
     with serve(factory, {"Authorization": f"Bearer {api_key(factory)}"}) as served:
@@ -55,6 +57,8 @@ def things(served: Served) -> dict[str, str]:
         pool = factories.make_pool(work, sealed=False)
         generator = factories.make_generator(work)
         student = students.record(work, dataset.job_id, factories.new_student(dataset.id))
+        webhook = factories.make_webhook(work)
+        delivery = announcements.add(work, webhook, "webhook.ping", {}, utc_now())
     return {
         "set_id": few["id"],
         "dataset_id": dataset.id,
@@ -62,6 +66,8 @@ def things(served: Served) -> dict[str, str]:
         "pool_id": pool.id,
         "generator_id": generator.id,
         "student_id": student.id,
+        "webhook_id": webhook.id,
+        "delivery_id": delivery.id,
     }
 
 

@@ -6,7 +6,7 @@ import hotcoco.mask
 import numpy as np
 import pycocotools.mask
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -60,6 +60,7 @@ def test_arbitrary_text_is_a_mask_or_a_problem(text: bytes | str, height: int, w
     assert counts.sum() == height * width
 
 
+@example([-(2**63) - 1])
 @given(st.lists(st.integers(-5, 200) | st.floats() | st.booleans() | st.integers(), max_size=12))
 def test_arbitrary_lists_are_a_mask_or_a_problem(values: list[object]) -> None:
     try:
