@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, not_, or_, select
 
 from service import events, tallies
 from service.advance import advance, cancel_ready_steps
@@ -24,6 +24,8 @@ ACTIVE = ("queued", "running")
 """States of a job whose steps may be claimed and go on."""
 LONGEST_LEASES = 10
 """So many leases from now no lease ends: room for workers whose settings have longer ones."""
+LONGEST_PAUSE_SECONDS = 3_600.0
+"""No failed step waits longer for its next attempt."""
 MISSED_BEATS = 3
 """So many heartbeats that did not come mean that a worker is gone, where no more than a cancelled step is at stake."""
 BATCH = 100
@@ -33,6 +35,18 @@ def is_overdue(settings: Settings) -> ColumnElement[bool]:
     """A lease that has run out, or that nobody can have given: the clock was set back since."""
     latest = database_now(LONGEST_LEASES * settings.lease_seconds)
     return or_(Step.lease_until < database_now(), Step.lease_until > latest)
+
+
+def pause_seconds(settings: Settings, attempt: int) -> float:
+    """How long a step waits after this attempt (from 1) failed: doubling, at most LONGEST_PAUSE_SECONDS."""
+    return min(settings.retry_backoff_seconds * 2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
+
+
+def is_due(settings: Settings) -> ColumnElement[bool]:
+    """A step that may be claimed at once, also where its pause is one that nobody can have set: see `is_overdue`."""
+    latest = database_now(pause_seconds(settings, settings.max_attempts))
+    paused = and_(Step.not_before > database_now(), Step.not_before <= latest)
+    return and_(Step.state == "ready", or_(Step.not_before.is_(None), not_(paused)))
 
 
 def hold(work: Work, step_id: str, token: int) -> tuple[Step, Job]:

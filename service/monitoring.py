@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 
 from service import duties, jobs, steps, tallies, webhook_deliveries, workers
-from service.clock import database_now, read_clock
+from service.clock import read_clock
 from service.doorbell import QUEUES
+from service.leases import is_due
 from service.tables import Duty, Step, Worker
 from service.unit_of_work import Work
 
@@ -72,8 +73,7 @@ def read(work: Work) -> Readings:
 def _waiting(work: Work, now: datetime) -> dict[str, float]:
     # A step that was given back waits since then; its last start is the nearest that the row knows.
     since = func.coalesce(Step.not_before, Step.started_at, Step.created_at)
-    due = or_(Step.not_before.is_(None), Step.not_before <= database_now())
-    query = select(Step.queue, func.min(since)).where(Step.state == "ready", due).group_by(Step.queue)
+    query = select(Step.queue, func.min(since)).where(is_due(work.settings)).group_by(Step.queue)
     found = {queue: _age(now, oldest) for queue, oldest in work.session.execute(query)}
     return {queue: found.get(queue, 0.0) for queue in QUEUES}
 

@@ -17,7 +17,17 @@ from service import events, tallies
 from service.clock import database_now, read_clock
 from service.errors import BadRequest, LeaseLost, NotFound
 from service.job_spec import JobSpec, parse
-from service.leases import ACTIVE, close, expire_leases, give_back, hold, is_overdue, sweep_stopped_jobs
+from service.leases import (
+    ACTIVE,
+    close,
+    expire_leases,
+    give_back,
+    hold,
+    is_due,
+    is_overdue,
+    pause_seconds,
+    sweep_stopped_jobs,
+)
 from service.lookup import must_find
 from service.paging import Page
 from service.settings import Settings
@@ -112,12 +122,11 @@ def claim(work: Work, *, queues: Sequence[str], owner: str, lease_seconds: float
 
 
 def _most_urgent(queues: Sequence[str], settings: Settings) -> Select[str]:
-    waiting = and_(Step.state == "ready", or_(Step.not_before.is_(None), Step.not_before <= database_now()))
     lost = and_(Step.state == "running", is_overdue(settings), Step.attempt < settings.max_attempts)
     return (
         select(Step.id)
         .join(Job, Job.id == Step.job_id)
-        .where(or_(waiting, lost), Step.queue.in_(list(queues)), Job.state.in_(ACTIVE))
+        .where(or_(is_due(settings), lost), Step.queue.in_(list(queues)), Job.state.in_(ACTIVE))
         .order_by(Step.priority.desc(), Step.created_at, Step.kind, Step.index)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True, of=Step)
@@ -202,7 +211,7 @@ def record_failure(
     step.error = dict(error)
     tallies.attempt_failed(work, step.kind, str(error.get("type", "internal")))
     if retryable and job.state in ACTIVE and step.attempt < work.settings.max_attempts:
-        pause = work.settings.retry_backoff_seconds * 2 ** (step.attempt - 1)
+        pause = pause_seconds(work.settings, step.attempt)
         step.not_before = read_clock(work.session) + timedelta(seconds=pause)
         give_back(work, step)
         return
@@ -231,8 +240,7 @@ def release(work: Work, step_id: str, token: int) -> None:
 def reap(work: Work) -> int:
     """Give back steps of silent workers and ring for all that wait; returns how many steps changed. Run often."""
     changed = expire_leases(work) + sweep_stopped_jobs(work)
-    due = and_(Step.state == "ready", or_(Step.not_before.is_(None), Step.not_before <= database_now()))
-    for queue in work.session.scalars(select(Step.queue).where(due).distinct()):
+    for queue in work.session.scalars(select(Step.queue).where(is_due(work.settings)).distinct()):
         work.ring(queue)
     return changed
 

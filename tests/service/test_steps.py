@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import update
 
 from service import events, jobs, steps
 from service.bootstrap import Factory
-from service.clock import database_now
+from service.clock import database_now, read_clock
 from service.errors import LeaseLost
 from service.steps import Progress
 from service.tables import Step
@@ -88,6 +91,32 @@ def test_a_lease_from_before_the_clock_was_set_back_ends(any_factory: Factory, r
             assert steps.reap(work) == 1
     assert must_claim(any_factory, "heir").token == 2
     assert claim(any_factory) is None
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_pause_from_before_the_clock_was_set_back_ends(any_factory: Factory, attempt: int) -> None:
+    make_job(any_factory)
+    for _ in range(attempt):
+        failed = must_claim(any_factory)
+        with any_factory.work() as work:
+            steps.record_failure(work, failed.id, failed.token, {"detail": "store away"}, retryable=True)
+        assert claim(any_factory) is None, "it waits"
+        with any_factory.work() as work:
+            work.session.execute(update(Step).where(Step.id == failed.id).values(not_before=database_now(3_600)))
+    assert must_claim(any_factory).attempt == attempt + 1
+
+
+def test_the_pause_of_a_late_attempt_is_an_hour_at_most(factory: Factory) -> None:
+    patient = replace(factory, settings=factory.settings.model_copy(update={"max_attempts": 100}))
+    make_job(patient)
+    step = must_claim(patient)
+    with patient.work() as work:
+        work.session.execute(update(Step).where(Step.id == step.id).values(attempt=99))
+    with patient.work() as work:
+        steps.record_failure(work, step.id, step.token, {"detail": "store away"}, retryable=True)
+        pause = work.session.get_one(Step, step.id).not_before
+        assert pause is not None
+        assert timedelta(0) < pause - read_clock(work.session) <= timedelta(hours=1)
 
 
 def test_a_heartbeat_keeps_the_lease_and_the_progress(any_factory: Factory) -> None:
