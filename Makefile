@@ -45,6 +45,9 @@ check: $(VENV)/installed-dev ## ruff, strict types, import contracts
 bench: $(VENV)/installed ## what labels, shards, training and masks cost (benchmarks/README.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.everything
 
+load: $(VENV)/installed-dev ## how much one API process and four workers carry, and whether they grow (benchmarks/README.md)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.load
+
 test: $(VENV)/installed-dev ## every test that is not marked slow or chaos
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow and not chaos"
 
@@ -61,4 +64,4 @@ fuzz: $(VENV)/installed-dev ## schemathesis over the whole API with a key of eac
 chaos: $(VENV)/installed-dev ## kills, full disks, lost networks; ends with a table of what was survived (docs/chaos.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 tests/chaos
 
-.PHONY: help install install-dev demo up check bench test test-slow chaos sbom fuzz
+.PHONY: help install install-dev demo up check bench load test test-slow chaos sbom fuzz

@@ -152,10 +152,10 @@ class Authentication:
             log.exception("could not be written down after the answer")
 
 
-def _shown(request: Request) -> tuple[bool, str | None, str | None]:
-    """All that `recognise` looks at: requests that show the same are the same visitor's."""
-    header, cookie = request.headers.get("authorization"), request.cookies.get(session_cookie(request))
-    return request.scope["path"] == METRICS, header, cookie
+def _shown(request: Request) -> tuple[object, ...]:
+    """All that `_recognise` looks at: requests that show the same are the same visitor's."""
+    headers = request.headers
+    return request.scope["path"] == METRICS, headers.get("authorization"), headers.get("cookie"), headers.get("host")
 
 
 def is_open(path: str) -> bool:

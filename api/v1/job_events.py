@@ -38,7 +38,7 @@ class EventAnswer(Answer):
     created_at: datetime
 
 
-def _resume_after(
+async def _resume_after(
     last_event_id: Annotated[
         str | None, Header(pattern=r"^\d{1,18}$", description="Sent by browsers when they come back")
     ] = None,
@@ -47,9 +47,13 @@ def _resume_after(
     return after if last_event_id is None else int(last_event_id)
 
 
-def _known_job(work: ReadDep, job_id: IdPath) -> str:
-    """Answer 404 while there still is a status to choose."""
-    return jobs.get(work, job_id).id
+def _known_job(factory: FactoryDep, job_id: IdPath) -> str:
+    """Answer 404 while there still is a status to choose.
+
+    In one go: a connection that is held while its request waits for a thread is one that many new streams wait for.
+    """
+    with factory.read() as work:
+        return jobs.get(work, job_id).id
 
 
 @router.get(

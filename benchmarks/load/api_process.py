@@ -76,6 +76,21 @@ def api_process(folder: Path, *, port: int = 0, **changes: object) -> Iterator[A
         stop(started)
 
 
+@contextmanager
+def bare_process(folder: Path) -> Iterator[int]:
+    """Start the yardstick ([bare_app.py](bare_app.py)); gives its port."""
+    port = free_port()
+    with (folder / "bare.log").open("ab") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.load.bare_app", str(port)], stdout=log, stderr=log
+        )
+    try:
+        _await(f"http://127.0.0.1:{port}/healthz", started, folder / "bare.log")
+        yield port
+    finally:
+        stop(started)
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The settings as a process of the service reads them."""
     told = {f"LABEL_FACTORY_{name.upper()}": str(getattr(settings, name)) for name in settings.model_fields_set}
@@ -90,14 +105,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, and end it when it does not."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def stop(*processes: subprocess.Popen[bytes]) -> None:
+    """Ask them to end, once, and end those that do not."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -108,4 +125,4 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             return
         except (URLError, OSError):
             time.sleep(0.1)
-    raise RuntimeError(f"the API did not start: {log.read_text()[-2_000:]}")
+    raise RuntimeError(f"the server did not start: {log.read_text()[-2_000:]}")

@@ -1,7 +1,7 @@
 """How many requests one API process answers in a second, and how long a page of a long list takes.
 
 `python -m benchmarks.load.requests` starts the API on SQLite, writes 10,000 jobs and asks with an API key, as a user would:
-the probe, a list of 50 jobs (the same page on 32 connections), then every page of every list of jobs, one by one.
+the probe, a list of 50 jobs (the same page on 32 connections), both beside bare FastAPI ([bare_app.py](bare_app.py)), then every page of every list of jobs, one by one.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from typing import Any
 
 import httpx2
 
-from benchmarks.load.api_process import ApiProcess, api_process
-from benchmarks.load.http_load import Rate, measure
+from benchmarks.load.api_process import ApiProcess, api_process, bare_process
+from benchmarks.load.http_load import measure
 from benchmarks.load.stored_jobs import job_pages, store_jobs
 from benchmarks.paired import Figure, print_table
 
 DASHBOARD = ("/", "/jobs")
 
 
-def rates(api: ApiProcess, seconds: float) -> list[Figure]:
-    """The probe and a list of 50 jobs."""
+def rates(api: ApiProcess, bare_port: int, seconds: float) -> list[Figure]:
+    """The probe and a list of 50 jobs; each at once after the same answer of the yardstick."""
     wanted = (("ping (GET /healthz)", "/healthz", 3_000.0), ("list of 50 jobs", "/v1/jobs?limit=50", 2_500.0))
-    return [
-        _row(question, measure(api.port, path, api.headers, seconds=seconds), least) for question, path, least in wanted
-    ]
-
-
-def _row(question: str, rate: Rate, least: float) -> Figure:
-    detail = f"32 connections; p50 {rate.p50_ms:.1f} ms, p99 {rate.p99_ms:.1f} ms; {rate.failures} failed"
-    return Figure(question, rate.per_second, "/s", at_least=least, detail=detail)
+    rows = []
+    for question, path, least in wanted:
+        bare = measure(bare_port, path, {}, seconds=seconds)
+        rate = measure(api.port, path, api.headers, seconds=seconds)
+        detail = f"p50 {rate.p50_ms:.1f} ms, p99 {rate.p99_ms:.1f} ms; bare FastAPI {bare.per_second:,.0f} /s"
+        rows.append(Figure(question, rate.per_second, "/s", at_least=least, detail=f"{detail}; {rate.failures} failed"))
+    return rows
 
 
 def pages(api: ApiProcess, jobs: int) -> list[Figure]:
     """The slowest page of all lists of jobs, and of the dashboard."""
     with httpx2.Client(base_url=f"http://127.0.0.1:{api.port}", headers=api.headers, trust_env=False) as client:
-        client.get("/v1/jobs").raise_for_status()
+        for path in ("/v1/jobs", *DASHBOARD):  # the first page after a start compiles its template
+            client.get(path).raise_for_status()
         lists = {limit: [one for path in job_pages(limit) for one in _walk(client, path)] for limit in (50, 200)}
         views = [_timed(client, path)[0] for path in DASHBOARD for _ in range(10)]
     return [
@@ -75,7 +75,9 @@ def figures(*, seconds: float = 10.0, jobs: int = 10_000, port: int = 0) -> list
     with tempfile.TemporaryDirectory() as folder, api_process(Path(folder), port=port) as api:
         with api.factory() as factory:
             store_jobs(factory, jobs)
-        return [*rates(api, seconds), *pages(api, jobs)]
+        with bare_process(Path(folder)) as bare_port:
+            rows = rates(api, bare_port, seconds)
+        return [*rows, *pages(api, jobs)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -26,7 +26,12 @@ def store_jobs(factory: Factory, count: int) -> None:
 def store_running_jobs(factory: Factory, count: int) -> None:
     """Write so many jobs that go on, for whoever wants to follow them."""
     with factory.work() as work:
-        work.session.add_all(_job(STATES.index("running")) for _ in range(count))
+        work.session.add_all(running_job() for _ in range(count))
+
+
+def running_job() -> Job:
+    """One that goes on."""
+    return _job(STATES.index("running"))
 
 
 def job_pages(limit: int) -> Iterator[str]:
