@@ -59,6 +59,26 @@ def write_coco_zip(
     images stream. Returns `{num_images, num_annotations, num_skipped, num_bytes, class_annotations, class_pixels,
     ignore_pixels, validation}`. Raises `CocoExportError` when the report finds a fault.
     """
+    stats = _write(fileobj, classes, shards, info, keep, scratch)
+    report = validate_coco_zip(fileobj)
+    if not report["valid"] or any(
+        report[key] != stats[key] for key in ("num_images", "num_annotations", "class_pixels")
+    ):
+        raise CocoExportError(report)
+    with zipfile.ZipFile(fileobj, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr(member(VALIDATION), orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    return {**stats, "num_bytes": fileobj.seek(0, 2), "validation": report}
+
+
+def _write(
+    fileobj: IO[bytes],
+    classes: Sequence[LabelClass],
+    shards: Iterable[ShardSample],
+    info: dict[str, Any],
+    keep: Callable[[ShardSample], bool] | None,
+    scratch: Path | None,
+) -> dict[str, Any]:
+    """All but the report; the zip's directory, in memory while it grows, is let go before the zip is read again."""
     with (
         tempfile.TemporaryFile(dir=scratch) as images,
         tempfile.TemporaryFile(dir=scratch) as annotations,
@@ -71,15 +91,7 @@ def write_coco_zip(
             else:
                 writer.num_skipped += 1
         writer.finish(info)
-    stats = writer.statistics()
-    report = validate_coco_zip(fileobj)
-    if not report["valid"] or any(
-        report[key] != stats[key] for key in ("num_images", "num_annotations", "class_pixels")
-    ):
-        raise CocoExportError(report)
-    with zipfile.ZipFile(fileobj, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(member(VALIDATION), orjson.dumps(report, option=orjson.OPT_INDENT_2))
-    return {**stats, "num_bytes": fileobj.seek(0, 2), "validation": report}
+    return writer.statistics()
 
 
 def annotation_record(
