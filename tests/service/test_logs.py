@@ -37,11 +37,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 def test_lines_of_ours_and_of_libraries_carry_the_ids(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(Settings(log_json=True))
-    # A server that another test ran in this process may have silenced it.
-    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
     with structlog.contextvars.bound_contextvars(job_id="job_1", step_id="step_1"):
         structlog.get_logger("workers.runtime").info("step begins", batch=3)
-        logging.getLogger("uvicorn.error").info("Started %s", "well")
+        logging.getLogger("celery.worker").info("Started %s", "well")
         logging.getLogger("some.library").warning("odd")
         logging.getLogger("some.library").info("chatter")
         warnings.warn("old style", stacklevel=1)
