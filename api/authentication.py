@@ -169,10 +169,8 @@ def recognise(factory: Factory, request: HTTPConnection) -> Visitor:
     with factory.unbound().read() as work:
         if header is not None:
             kind, _, key = header.partition(" ")
-            row = api_keys.find(work, key.strip()) if kind.lower() == "bearer" else None
-            if row is None:
-                raise Unauthenticated("This is no API key of this service.")
-            return Visitor(api_keys.caller(row), None, api_keys.use_is_stale(row.last_used_at))
+            caller, row = api_keys.authenticate(work, key.strip() if kind.lower() == "bearer" else "")
+            return Visitor(caller, None, api_keys.use_is_stale(row.last_used_at))
         if cookie is None:
             raise Unauthenticated(
                 "Send an API key as `Authorization: Bearer lf_...`; a key in the address is not read."

@@ -9,6 +9,7 @@ from cli.client import Client
 from cli.listing import add_delete, add_link, add_list, add_show
 from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import console, show
+from cli.submission import submit_or_resume
 from cli.watch import watch
 
 app = typer.Typer(no_args_is_help=True, help="Image generators.")
@@ -36,6 +37,17 @@ def train(
         spec["base_generator"] = base
     job = watch(client, client.post("/v1/jobs", spec)["id"])
     show(client.get(f"/v1/generators/{job['result']['generator_id']}"), as_json=as_json, columns=COLUMNS)
+
+
+def train_once(client: Client, name: str, pool_id: str, minutes: float) -> str:
+    """Train a generator of this name unless it is ready, or go on where that was stopped; returns the name."""
+    if any(known["name"] == name and known["state"] == "ready" for known in client.items("/v1/generators")):
+        console.print(f"the generator {name} was trained before and is used again")
+        return name
+    console.print(f"\ntraining a generator on the unlabelled images for {minutes:g} minutes")
+    spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes}
+    watch(client, submit_or_resume(client, spec, f"{name}/{pool_id}")["id"])
+    return name
 
 
 @app.command()

@@ -12,7 +12,9 @@ import typer
 
 from cli.client import Client, CliError, Json
 from cli.datasets import download_dataset
+from cli.generators import train_once
 from cli.output import console
+from cli.pools import upload_pool
 from cli.reports import report_table
 from cli.shipped_weights import make_encoder
 from cli.submission import submit_or_resume
@@ -47,9 +49,11 @@ def label(
 ) -> None:
     """From a few labels to a labelled dataset, a small network and a report. A run that was stopped goes on."""
     asked: Json = {
-        "few": str(few.resolve()),
-        "unlabelled": str(unlabelled.resolve()),
-        "test": None if test is None else str(test.resolve()),
+        "few": _fingerprint(few),
+        "unlabelled": _fingerprint(unlabelled),
+        "test": None if test is None else _fingerprint(test),
+        "classes": classes,
+        "things": things,
         "generator_minutes": generator_minutes,
         "student_steps": student_steps,
         "seed": seed,
@@ -63,7 +67,8 @@ def label(
             known["uploads"] = _upload(client, few, unlabelled, test, classes=classes, things=things)
             _keep(out, known)
         minutes = generator_minutes or (None if encoder else DEFAULT_MINUTES)
-        trained = None if minutes is None else _train(client, known["uploads"]["image_pool_id"], minutes)
+        pool_id = known["uploads"]["image_pool_id"]
+        trained = None if minutes is None else train_once(client, f"{pool_id}-{minutes:g}min", pool_id, minutes)
         body = {**_body(known["uploads"], trained, encoder), "seed": seed, "name": few.stem}
         if student_steps is not None:
             body["student"] = {"steps": student_steps}
@@ -100,12 +105,28 @@ def _upload(client: Client, few: Path, unlabelled: Path, test: Path | None, **re
             held_out = client.upload("/v1/annotation-sets", archive, name=test.stem, **reading)
         ids["evaluation_set_id"] = held_out["id"]
         console.print(f"uploaded {held_out['num_images']} held-out images")
-    pool = client.post("/v1/image-pools", {"name": unlabelled.stem})
     with _zipped(unlabelled) as archive:
-        client.upload(f"/v1/image-pools/{pool['id']}/images", archive)
-    sealed = client.post(f"/v1/image-pools/{pool['id']}:seal")
-    console.print(f"uploaded {sealed['num_images']} unlabelled images")
+        pool = upload_pool(client, unlabelled.stem, [archive])
+    console.print(f"uploaded {pool['num_images']} unlabelled images")
     return {**ids, "image_pool_id": pool["id"]}
+
+
+def _fingerprint(path: Path) -> Json:
+    """Where a file or folder is and what tells it from a changed one: its size and the time of the last change."""
+    facts = [file.stat() for file in _files(path)]
+    return {
+        "path": str(path.resolve()),
+        "num_files": len(facts),
+        "num_bytes": sum(fact.st_size for fact in facts),
+        "changed_ns": max((fact.st_mtime_ns for fact in facts), default=0),
+    }
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or those in the folder but for what desktops leave behind."""
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
 
 
 @contextmanager
@@ -114,22 +135,12 @@ def _zipped(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     with TemporaryDirectory() as folder:
         target = Path(folder) / f"{path.name}.zip"
         with ZipFile(target, "w", ZIP_STORED) as archive:
-            for file in files:
+            for file in _files(path):
                 archive.write(file, file.relative_to(path).as_posix())
         yield target
-
-
-def _train(client: Client, pool_id: str, minutes: float) -> str:
-    """The name of a generator trained on the pool, once."""
-    name = f"{pool_id}-{minutes:g}min"
-    console.print(f"training a generator on the unlabelled images for {minutes:g} minutes")
-    spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes}
-    watch(client, submit_or_resume(client, spec, name)["id"])
-    return name
 
 
 def _body(uploads: Json, trained: str | None, encoder: str | None) -> Json:

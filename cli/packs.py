@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.client import Client, CliError, Json
+from cli.generators import train_once
 from cli.output import console
-from cli.watch import watch
+from cli.pools import upload_pool
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,7 @@ class Pack:
     def upload_pool(self, client: Client) -> Json:
         """Upload the unlabelled images into a sealed pool."""
         assert self.unlabelled is not None
-        pool = client.post("/v1/image-pools", {"name": f"{self.name} unlabelled"})
-        client.upload(f"/v1/image-pools/{pool['id']}/images", self.unlabelled)
-        sealed = client.post(f"/v1/image-pools/{pool['id']}:seal")
+        sealed = upload_pool(client, f"{self.name} unlabelled", [self.unlabelled])
         console.print(f"uploaded {sealed['num_images']} unlabelled images")
         return sealed
 
@@ -47,15 +46,8 @@ class Pack:
         """The name of a ready generator: the service registers given ones at its start; else one is trained, once."""
         if self.generator:
             return self.generator.resolve().name
-        name = f"{self.name}-{minutes:g}min"
-        if any(known["name"] == name and known["state"] == "ready" for known in client.items("/v1/generators")):
-            console.print(f"the generator {name} was trained before and is used again")
-            return name
-        console.print(f"\ntraining a generator on the unlabelled images for {minutes:g} minutes")
-        spec = {"kind": "train_generator", "name": name, "image_pool_id": pool_id, "minutes": minutes}
-        job = client.post("/v1/jobs", spec, headers={"idempotency-key": f"{name}/{pool_id}"})
-        watch(client, job["id"])
-        return name
+        assert pool_id is not None
+        return train_once(client, f"{self.name}-{minutes:g}min", pool_id, minutes)
 
 
 def read_pack(folder: Path, generator: Path | None) -> Pack:

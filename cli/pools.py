@@ -1,11 +1,12 @@
 """`label-factory pools`: unlabelled real images."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.client import Client
+from cli.client import Client, Json
 from cli.listing import add_delete, add_list, add_show
 from cli.options import DEFAULT_URL, AsJson, Url
 from cli.output import show
@@ -22,11 +23,15 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Upload zips of images into a new pool and seal it."""
-    client = Client(url)
+    show(upload_pool(Client(url), name, images), as_json=as_json, columns=COLUMNS)
+
+
+def upload_pool(client: Client, name: str, images: Iterable[Path]) -> Json:
+    """A sealed pool of all images of these zips."""
     pool = client.post("/v1/image-pools", {"name": name})
     for archive in images:
         client.upload(f"/v1/image-pools/{pool['id']}/images", archive)
-    show(client.post(f"/v1/image-pools/{pool['id']}:seal"), as_json=as_json, columns=COLUMNS)
+    return client.post(f"/v1/image-pools/{pool['id']}:seal")
 
 
 add_list(app, "pool", "/v1/image-pools", COLUMNS)

@@ -91,12 +91,12 @@ def revoke(work: Work, key_id: str) -> ApiKey:
     return row
 
 
-def authenticate(work: Work, text: str) -> Caller:
+def authenticate(work: Work, text: str) -> tuple[Caller, ApiKey]:
     """Whose key this is; the work must be unbound. Raises Unauthenticated."""
     row = find(work, text)
     if row is None:
-        raise Unauthenticated("This API key is not one of this service.")
-    return caller(row)
+        raise Unauthenticated("This is no API key of this service.")
+    return caller(row), row
 
 
 def find(work: Work, text: str) -> ApiKey | None:

@@ -180,7 +180,7 @@ class _Purge:
         if not self._objects(keys):
             return False
         for shard in shards:
-            if not self._objects([shard.key]):
+            if self._stop() or not self._objects([shard.key]):
                 return False
             at_shard = (DatasetImage.dataset_id == row.id, DatasetImage.shard_index == shard.index)
             same = (DatasetShard.dataset_id == row.id, DatasetShard.index == shard.index)

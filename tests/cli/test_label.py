@@ -58,6 +58,18 @@ def test_a_folder_with_the_answer_to_another_command_is_left_alone(tmp_path: Pat
         label._known(tmp_path / "out", {"few": "/b"})
 
 
+def test_a_changed_file_is_another_command(folders: tuple[Path, Path, Path]) -> None:
+    few, _, test = folders
+    before = label._fingerprint(few), label._fingerprint(test)
+    assert before == (label._fingerprint(few), label._fingerprint(test))
+    (few / ".DS_Store").write_bytes(b"no matter")
+    assert label._fingerprint(few) == before[0]
+    (few / "annotations.json").write_bytes(b"{}")
+    test.write_bytes(b"other")
+    assert label._fingerprint(few) != before[0]
+    assert label._fingerprint(test) != before[1]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_one_command_from_two_folders_to_a_network(tmp_path: Path, folders: tuple[Path, Path, Path]) -> None:

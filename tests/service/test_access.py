@@ -24,7 +24,7 @@ def test_the_command_prints_a_key_that_opens_the_workspace(factory: Factory) -> 
     first = run("create-workspace", "pathology").stdout.strip()
     second = run("create-key", "upload", "--workspace", "pathology", "--scope", "write", "--days", "7").stdout.strip()
     with factory.unbound().read() as work:
-        callers = [api_keys.authenticate(work, key) for key in (first, second)]
+        callers = [api_keys.authenticate(work, key)[0] for key in (first, second)]
     assert [caller.scope for caller in callers] == ["admin", "write"]
     assert callers[0].workspace_id == callers[1].workspace_id != DEFAULT_WORKSPACE_ID
     for arguments, words in (
@@ -55,7 +55,7 @@ def test_an_embedded_service_makes_one_key_for_its_user(factory: Factory) -> Non
     operator_key.ensure(factory)
     assert file.read_text().strip() == key
     with factory.unbound().read() as work:
-        caller = api_keys.authenticate(work, key)
+        caller, _ = api_keys.authenticate(work, key)
     assert (caller.key_name, caller.scope) == ("this machine", "admin")
 
 
@@ -70,6 +70,6 @@ def test_a_key_file_that_opens_nothing_is_replaced(factory: Factory, kept: str |
     operator_key.ensure(factory)
     assert file.stat().st_mode & 0o777 == 0o600
     with factory.unbound().read() as work:
-        assert api_keys.authenticate(work, file.read_text().strip()).scope == "admin"
+        assert api_keys.authenticate(work, file.read_text().strip())[0].scope == "admin"
         with pytest.raises(Unauthenticated):
             api_keys.authenticate(work, former)

@@ -18,7 +18,7 @@ from tests.clients import other_workspace
 
 def who(factory: Factory, key: str) -> Caller:
     with factory.unbound().read() as work:
-        return api_keys.authenticate(work, key)
+        return api_keys.authenticate(work, key)[0]
 
 
 def test_a_key_is_recognised_and_only_its_digest_is_kept(any_factory: Factory) -> None:
