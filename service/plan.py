@@ -50,12 +50,10 @@ class PlanFacts:
 
 @dataclass(frozen=True)
 class StepView:
-    """What the plan needs to know of a step that exists."""
+    """What the plan needs to know of the steps that exist: that there are some of this kind in this state."""
 
     kind: str
-    """What it does."""
-    index: int
-    """Which of its kind."""
+    """What they do."""
     state: str
     """`ready`, `running`, `succeeded`, `failed` or `cancelled`."""
 

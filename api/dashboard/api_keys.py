@@ -5,16 +5,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import ValidationError
 
-from api.dashboard.page import FormDep, PageRoute, page, query
+from api.dashboard.page import FormDep, PageRoute, page, query, read_form
 from api.dependencies import ForAdmins, IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
 from api.v1.api_keys import NewApiKey, Rotation
 from service import api_keys
 from service.api_keys import IssuedKey
 from service.caller import SCOPES
-from service.errors import Invalid, fault
 from service.tables import ApiKey
 from service.unit_of_work import Work
 
@@ -42,7 +40,7 @@ def api_key_list(request: Request, work: ReadDep, paging: PagingDep) -> Response
 def create_api_key(request: Request, work: WorkDep, form: FormDep) -> Response:
     """Make a key and show it."""
     days = form.get("days") or None
-    wanted = _read(NewApiKey, name=form.get("name", ""), scope=form.get("scope", ""), days=_number(days))
+    wanted = read_form(NewApiKey, name=form.get("name", ""), scope=form.get("scope", ""), days=_number(days))
     lifetime = None if wanted.days is None else timedelta(days=wanted.days)
     return _with_secret(request, work, api_keys.create(work, wanted.name, wanted.scope, lifetime=lifetime))
 
@@ -50,7 +48,7 @@ def create_api_key(request: Request, work: WorkDep, form: FormDep) -> Response:
 @router.post("/keys/{key_id}/rotate")
 def rotate_api_key(request: Request, work: WorkDep, key_id: IdPath, form: FormDep) -> Response:
     """Give a key a new secret and show it."""
-    wanted = _read(Rotation, overlap_seconds=_number(form.get("overlap_seconds", "0")))
+    wanted = read_form(Rotation, overlap_seconds=_number(form.get("overlap_seconds", "0")))
     overlap = timedelta(seconds=wanted.overlap_seconds)
     return _with_secret(request, work, api_keys.rotate(work, key_id, overlap=overlap))
 
@@ -87,12 +85,3 @@ def _page(
 
 def _number(text: str | None) -> Any:
     return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 10 else text
-
-
-def _read(model: Any, **values: Any) -> Any:
-    """The form's values held against the same model as the REST body. Raises Invalid."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        faults = [fault(str(item["loc"][-1]), item["msg"]) for item in error.errors()]
-        raise Invalid("; ".join(f"{found['place']}: {found['message']}" for found in faults), faults) from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import Depends, Request, Response
@@ -10,12 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel, ValidationError
 
 from api.authentication import SAFE_METHODS, require_csrf_token, require_own_page, visitor_of
 from api.dashboard.assets import asset_url
 from api.dashboard.formatting import FILTERS, elapsed
 from api.strict_json import read_body
-from service.errors import BadRequest, ServiceError
+from service.errors import BadRequest, Invalid, ServiceError, fault
 
 #: Nothing but our own files runs, styles or loads on a page; no inline script or style passes.
 POLICY = (
@@ -38,6 +39,7 @@ SECTIONS = (
     ("reports", "/reports", "Reports"),
     ("webhooks", "/webhooks", "Webhooks"),
 )
+Form = TypeVar("Form", bound=BaseModel)
 MAX_FORM_BYTES = 64 * 1024
 Theme = Literal["auto", "light", "dark"]
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
@@ -95,17 +97,18 @@ class PageRoute(APIRoute):
                     await _take_form(request)
                 return await handle(request)
             except ServiceError as error:
-                return error_page(request, error.status, error.title, error.detail)
+                return error_page(request, error)
             except RequestValidationError as error:
-                wrong = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
-                return error_page(request, 422, "This address cannot be read", wrong)
+                faults = [fault(str(item["loc"][-1]), item["msg"]) for item in error.errors()]
+                return error_page(request, Invalid("This address cannot be read.", faults))
 
         return answer
 
 
-def error_page(request: Request, status: int, title: str, detail: str) -> HTMLResponse:
+def error_page(request: Request, error: ServiceError) -> HTMLResponse:
     """An error as a page, or as a fragment where htmx asked."""
-    return page(request, "error.html", status=status, section="", title=title, detail=detail)
+    context = {"title": error.title, "detail": error.detail, "faults": error.errors}
+    return page(request, "error.html", status=error.status, section="", **context)
 
 
 async def _take_form(request: Request) -> None:
@@ -129,6 +132,15 @@ def form_of(request: Request) -> Mapping[str, str]:
 
 
 FormDep = Annotated[Mapping[str, str], Depends(form_of)]
+
+
+def read_form(model: type[Form], **values: Any) -> Form:
+    """A form's values held against the same model as the REST body. Raises Invalid."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = [fault(str(item["loc"][0]), item["msg"]) for item in error.errors()]
+        raise Invalid("The form cannot be taken as sent.", faults) from None
 
 
 def local_path(address: str) -> str:

@@ -1,4 +1,7 @@
-"""Pages of webhooks: who is told of what, every message to them, and sending one again."""
+"""Pages of webhooks: who is told of what, every message to them, and sending one again.
+
+A secret is shown on the one answer that made it.
+"""
 
 import json
 from typing import Annotated, Literal
@@ -6,10 +9,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from api.dashboard.page import PageRoute, page, query
+from api.dashboard.page import FormDep, PageRoute, page, query, read_form
 from api.dependencies import FactoryDep, IdPath, ReadDep, WorkDep
-from api.pagination import Paging, PagingDep, encode_cursor
+from api.pagination import DEFAULT_LIMIT, Paging, PagingDep, encode_cursor
+from api.v1.webhooks import NewWebhook
 from service import webhook_deliveries, webhooks
+from service.egress import MAX_URL
+from service.tables import Webhook
 from service.unit_of_work import Work
 
 DELIVERY_STATES = ("pending", "delivered", "failed")
@@ -29,9 +35,18 @@ def webhook_list(request: Request, work: ReadDep, factory: FactoryDep, paging: P
         on=factory.settings.webhooks,
         webhooks=rows.items,
         event_types=webhooks.EVENT_TYPES,
+        max_url=MAX_URL,
         first_page=paging.after is None,
         next_url=f"/webhooks{query(cursor=cursor)}" if cursor else None,
     )
+
+
+@router.post("/webhooks")
+def create_webhook(request: Request, work: WorkDep, form: FormDep) -> HTMLResponse:
+    """Make a webhook and show it with its secret."""
+    chosen = [name for name in webhooks.EVENT_TYPES if name in form]
+    wanted = read_form(NewWebhook, url=form.get("url", ""), event_types=chosen)
+    return _with_secret(request, work, webhooks.create(work, wanted.url, wanted.event_types))
 
 
 @router.get("/webhooks/{webhook_id}")
@@ -42,6 +57,12 @@ def webhook_page(
     return _webhook_page(request, "webhook.html", work, paging, webhook_id, state)
 
 
+@router.post("/webhooks/{webhook_id}/rotate-secret")
+def rotate_secret(request: Request, work: WorkDep, webhook_id: IdPath) -> HTMLResponse:
+    """Give a webhook a new secret and show it."""
+    return _with_secret(request, work, webhooks.rotate_secret(work, webhook_id))
+
+
 @router.get("/webhooks/{webhook_id}/live")
 def webhook_live(
     request: Request, work: ReadDep, paging: PagingDep, webhook_id: IdPath, state: Annotated[State, Query()] = ""
@@ -50,8 +71,19 @@ def webhook_live(
     return _webhook_page(request, "_webhook_live.html", work, paging, webhook_id, state)
 
 
+def _with_secret(request: Request, work: Work, made: Webhook) -> HTMLResponse:
+    return _webhook_page(request, "webhook.html", work, Paging(DEFAULT_LIMIT, None), made.id, "", secret=made.secret)
+
+
 def _webhook_page(
-    request: Request, template: str, work: Work, paging: Paging, webhook_id: str, state: State
+    request: Request,
+    template: str,
+    work: Work,
+    paging: Paging,
+    webhook_id: str,
+    state: State,
+    *,
+    secret: str | None = None,
 ) -> HTMLResponse:
     webhook = webhooks.get(work, webhook_id)
     rows = webhook_deliveries.list_page(work, webhook_id, state=state or None, after=paging.after, limit=paging.limit)
@@ -63,6 +95,7 @@ def _webhook_page(
         section="webhooks",
         title=webhook.url,
         webhook=webhook,
+        secret=secret,
         deliveries=rows.items,
         state=state,
         states=DELIVERY_STATES,
@@ -109,6 +142,13 @@ def disable(work: WorkDep, webhook_id: IdPath) -> Response:
     """Send nothing more and show the webhook."""
     webhooks.change(work, webhook_id, enabled=False)
     return _back(webhook_id)
+
+
+@router.post("/webhooks/{webhook_id}/delete")
+def delete(work: WorkDep, webhook_id: IdPath) -> Response:
+    """Remove a webhook with its messages and show the others."""
+    webhooks.delete(work, webhook_id)
+    return RedirectResponse("/webhooks", status_code=303)
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver")

@@ -96,7 +96,7 @@ def test_instances_of_one_factory_are_never_added_up(told: dict[str, set[str]]) 
     """Each API process tells the same factory: what is not within max or min counts it once per process."""
     for place, query in QUERIES.items():
         for name in re.findall(r"label_factory_\w+", query):
-            wrapped = re.search(rf"(max|min)( by \([^)]*\))? ?\((rate|increase)?\(?{name}|absent\({name}", query)
+            wrapped = re.search(rf"(max|min)( by \([^)]*\))? ?\((rate|increase|delta)?\(?{name}|absent\({name}", query)
             assert wrapped, (place, name)
 
 

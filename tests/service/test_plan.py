@@ -21,7 +21,7 @@ def spec(**changes: Any) -> LabelSpec:
 
 
 def kinds(spec: LabelSpec, *done: str) -> list[str]:
-    steps = [StepView(kind, 0, "succeeded") for kind in done]
+    steps = [StepView(kind, "succeeded") for kind in done]
     return [step.kind for step in next_steps(spec, steps, FACTS)]
 
 
@@ -45,7 +45,7 @@ def test_without_evaluation_set_there_is_no_baseline() -> None:
 def test_the_job_may_stop_at_the_dataset() -> None:
     sealed = ("fit_head", "label_shard", "seal_dataset")
     assert kinds(spec(stop_after="dataset"), *sealed) == ["export_dataset"]
-    steps = [StepView(kind, 0, "succeeded") for kind in (*sealed, "export_dataset")]
+    steps = [StepView(kind, "succeeded") for kind in (*sealed, "export_dataset")]
     assert job_outcome(spec(stop_after="dataset"), steps, cancelling=False) == "succeeded"
     assert job_outcome(spec(), steps, cancelling=False) is None
 
@@ -61,7 +61,7 @@ def made(wish: JobSpec, facts: PlanFacts = FACTS) -> list[str]:
     steps: list[StepView] = []
     while new := next_steps(wish, steps, facts):
         assert job_outcome(wish, steps, cancelling=False) is None
-        steps += [StepView(step.kind, step.index, "succeeded") for step in new]
+        steps += [StepView(step.kind, "succeeded") for step in new]
     assert job_outcome(wish, steps, cancelling=False) == "succeeded"
     return [step.kind for step in steps]
 
@@ -118,15 +118,15 @@ def test_as_many_steps_are_made_as_were_expected(
 
 def test_a_running_sibling_holds_the_next_stage() -> None:
     steps = [
-        StepView("fit_head", 0, "succeeded"),
-        StepView("label_shard", 0, "succeeded"),
-        StepView("label_shard", 1, "running"),
+        StepView("fit_head", "succeeded"),
+        StepView("label_shard", "succeeded"),
+        StepView("label_shard", "running"),
     ]
     assert next_steps(spec(), steps, FACTS) == []
 
 
 def test_outcomes() -> None:
-    running, failed = StepView("label_shard", 0, "running"), StepView("label_shard", 1, "failed")
+    running, failed = StepView("label_shard", "running"), StepView("label_shard", "failed")
     assert job_outcome(spec(), [running, failed], cancelling=False) == "failed"
     assert job_outcome(spec(), [running], cancelling=True) is None
     assert job_outcome(spec(), [failed], cancelling=True) == "cancelled"
@@ -144,7 +144,7 @@ def test_shards_cover_every_image_once(
 ) -> None:
     wish = spec(pools=pools, num_images=num_images, image_pool_id="p", max_encoded_images=most)
     facts = PlanFacts(shard_size, num_pool_images)
-    shards = next_steps(wish, [StepView("fit_head", 0, "succeeded")], facts)
+    shards = next_steps(wish, [StepView("fit_head", "succeeded")], facts)
     covered = {"synthesized": [], "encoded": []}  # type: dict[str, list[int]]
     indexes: list[int] = []
     for number, shard in enumerate(shards):
@@ -162,7 +162,7 @@ def test_shards_cover_every_image_once(
 
 def test_seeds_depend_on_the_job_and_the_pool_only() -> None:
     wish = spec(pools=["synthesized", "encoded"], image_pool_id="p", seed=7)
-    fitted = [StepView("fit_head", 0, "succeeded")]
+    fitted = [StepView("fit_head", "succeeded")]
     by_size = [
         {step.params["pool"]: step.params["seed"] for step in next_steps(wish, fitted, PlanFacts(size, 300))}
         for size in (10, 200)

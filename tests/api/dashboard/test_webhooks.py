@@ -16,6 +16,7 @@ from tests.api.dashboard.test_pages import Page
 from tests.clients import api_client
 
 URL = "https://hooks.example.com/labels"
+OWN_PAGE = {"sec-fetch-site": "same-origin"}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def webhook_id(visitor: TestClient, factory: Factory) -> str:
 
 
 def act(visitor: TestClient, webhook_id: str, verb: str) -> None:
-    answer = visitor.post(f"/webhooks/{webhook_id}/{verb}", headers={"sec-fetch-site": "same-origin"})
+    answer = visitor.post(f"/webhooks/{webhook_id}/{verb}", headers=OWN_PAGE)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/webhooks/{webhook_id}")
 
 
@@ -41,6 +42,47 @@ def test_the_list_says_when_webhooks_are_off(visitor: TestClient, factory: Facto
     assert "Webhooks are off" not in visitor.get("/webhooks").text
     object.__setattr__(factory.settings, "webhooks", False)
     assert "LABEL_FACTORY_WEBHOOKS=true" in visitor.get("/webhooks").text
+
+
+def test_a_webhook_is_made_gets_a_new_secret_and_goes(visitor: TestClient, factory: Factory) -> None:
+    assert 'name="job.failed"' in visitor.get("/webhooks").text
+    wanted = {"url": URL, "job.failed": "on", "job.cancelled": "on"}
+    page = visitor.post("/webhooks", data=wanted, headers=OWN_PAGE)
+    assert page.status_code == 200
+    with factory.read() as work:
+        (row,) = webhooks.list_page(work).items
+    assert (row.url, row.event_types) == (URL, ["job.failed", "job.cancelled"])
+    assert row.secret in page.text
+    address = f"/webhooks/{row.id}"
+    assert row.secret not in visitor.get(address).text + visitor.get("/webhooks").text
+    page = visitor.post(f"{address}/rotate-secret", headers=OWN_PAGE)
+    with factory.read() as work:
+        changed = webhooks.get(work, row.id)
+    assert changed.secret != row.secret
+    assert changed.secret in page.text
+    assert row.secret not in page.text
+    answer = visitor.post(f"{address}/delete", headers=OWN_PAGE)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/webhooks")
+    assert "No webhooks yet" in visitor.get("/webhooks").text
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"url": URL}, "event_types"),
+        ({"url": "http://hooks.example.com/", "job.failed": "on"}, "https"),
+        ({"url": "https://127.0.0.1/", "job.failed": "on"}, "127.0.0.1"),
+        ({"job.failed": "on"}, "url"),
+    ],
+)
+def test_a_webhook_that_cannot_be_is_refused_and_says_why(
+    visitor: TestClient, factory: Factory, form: dict[str, str], words: str
+) -> None:
+    page = visitor.post("/webhooks", data=form, headers=OWN_PAGE)
+    assert page.status_code == 422
+    assert words in page.text
+    with factory.read() as work:
+        assert webhooks.list_page(work).items == []
 
 
 def test_ping_redeliver_disable_and_enable(visitor: TestClient, factory: Factory, webhook_id: str) -> None:
