@@ -119,9 +119,10 @@ class Client:
     def _json(self, method: str, path: str, **request: Any) -> Json:
         try:
             answer = self._http.request(method, path, **request)
-            # A streamed body cannot be sent twice.
-            while answer.status_code == 429 and "content" not in request:
-                time.sleep(float(answer.headers.get("retry-after", "1")))
+            # Too fast is told with the time to wait; a quota is not, and may stay used up for hours. A streamed body
+            # cannot be sent twice.
+            while answer.status_code == 429 and "retry-after" in answer.headers and "content" not in request:
+                time.sleep(float(answer.headers["retry-after"]))
                 answer = self._http.request(method, path, **request)
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from None

@@ -1,4 +1,4 @@
-"""API keys: made with a secret that is shown once, recognised by its digest, rotated, revoked."""
+"""API keys: made with a secret that is shown once, recognised by its digest, changed, rotated, revoked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast
+from typing import TypedDict, Unpack, cast
 
 from sqlalchemy import or_, select, update
 
@@ -36,8 +36,23 @@ class IssuedKey:
     """`lf_<prefix>_<secret>`; nobody can tell it again."""
 
 
+class Limits(TypedDict, total=False):
+    """What one key may take; None: only the workspace's limit holds."""
+
+    max_stored_bytes: int | None
+    """Most bytes that what it brought or asked for takes."""
+    max_active_jobs: int | None
+    """Most of its jobs that go on at a time."""
+
+
 def create(
-    work: Work, name: str, scope: Scope, *, lifetime: timedelta | None = None, workspace_id: str | None = None
+    work: Work,
+    name: str,
+    scope: Scope,
+    *,
+    lifetime: timedelta | None = None,
+    workspace_id: str | None = None,
+    **limits: Unpack[Limits],
 ) -> IssuedKey:
     """Make a key of the workspace that the work is bound to; an unbound work names it."""
     row = ApiKey(
@@ -47,6 +62,7 @@ def create(
         scope=scope,
         prefix="".join(secrets.choice(ALPHABET) for _ in range(8)),
         expires_at=None if lifetime is None else utc_now() + lifetime,
+        **limits,
     )
     key = _new_secret(row)
     work.session.add(row)
@@ -64,11 +80,20 @@ def list_page(work: Work, *, after: str | None = None, limit: int = 50) -> Page[
     return newest_first(work, select(ApiKey), ApiKey.id, after=after, limit=limit)
 
 
+def change(work: Work, key_id: str, *, name: str | None = None, **limits: Unpack[Limits]) -> ApiKey:
+    """Change what is given; limits hold from the commit on. Raises NotFound, Conflict when it is ended."""
+    row = _get_held(work, key_id)
+    if name is not None:
+        row.name = name
+    for field, most in limits.items():
+        setattr(row, field, most)
+    work.session.flush()
+    return row
+
+
 def rotate(work: Work, key_id: str, *, overlap: timedelta = timedelta(0)) -> IssuedKey:
     """Give the key a new secret; the old one holds for `overlap` more. Raises NotFound, Conflict when it is ended."""
-    row = get(work, key_id)
-    if ended(row):
-        raise Conflict(f"The key {row.name} has ended; make a new one.")
+    row = _get_held(work, key_id)
     row.former_sha256, row.former_until = (row.secret_sha256, utc_now() + overlap) if overlap else (None, None)
     key = _new_secret(row)
     work.session.flush()
@@ -146,6 +171,13 @@ def note_use(work: Work, key_id: str) -> None:
 def digest(text: str) -> str:
     """What is kept of a secret: 256 random bits need no slow hash."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _get_held(work: Work, key_id: str) -> ApiKey:
+    row = get(work, key_id)
+    if ended(row):
+        raise Conflict(f"The key {row.name} has ended; make a new one.")
+    return row
 
 
 def _new_secret(row: ApiKey) -> str:

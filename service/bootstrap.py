@@ -54,7 +54,7 @@ class Factory:
     @contextmanager
     def work(self) -> Iterator[Work]:
         """Open a unit of work that commits and then rings."""
-        with unit_of_work(self.sessions, self.storage, self.settings, self.doorbell, self.workspace_id) as work:
+        with unit_of_work(self.sessions, self.storage, self.settings, self.doorbell, self._bound_to) as work:
             yield work
             if self.action is not None:
                 audit.record_done(work, self.action)
@@ -62,9 +62,15 @@ class Factory:
     @contextmanager
     def read(self) -> Iterator[Work]:
         """Open a work that only reads: it never waits for writers and is never committed."""
-        engine, info = self.engine.execution_options(**READ_ONLY), {"workspace_id": self.workspace_id}
+        engine, info = self.engine.execution_options(**READ_ONLY), dict(self._bound_to)
         with WorkspaceSession(engine, expire_on_commit=False, info=info) as session:
             yield Work(session, self.storage, self.settings)
+
+    @property
+    def _bound_to(self) -> dict[str, str | None]:
+        """What its sessions are bound to (`service/tenancy.py`)."""
+        key_id = None if self.action is None else self.action.caller.key_id
+        return {"workspace_id": self.workspace_id, "api_key_id": key_id}
 
     def check(self) -> None:
         """Raise when the database or the object store cannot be reached."""

@@ -79,13 +79,13 @@ class TooLarge(ServiceError):  # noqa: N818
 
 
 class StorageQuotaExceeded(TooLarge):
-    """More would be stored than the operator allows."""
+    """More would be stored than the workspace or the key may."""
 
     type, title = "storage-quota", "The storage quota is used up"
 
 
 class QuotaExceeded(ServiceError):  # noqa: N818
-    """More would go on at a time than the operator allows."""
+    """More would go on at a time than the workspace or the key may."""
 
     status, type, title = 429, "quota", "The quota is used up"
 

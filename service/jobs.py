@@ -64,7 +64,7 @@ def create(work: Work, spec: JobSpec, *, idempotency_key: str | None = None) -> 
     body_sha256 = _body_digest(spec)
     if idempotency_key is not None and (known := _by_key(work, idempotency_key)) is not None:
         return _same_request(known, body_sha256)
-    usage.require_free_slot(work)
+    usage.require_free_slot(work, work.session.api_key_id)
     usage.require_room(work)
     checked = job_checks.check(work, spec)
     job_inputs.hold(work, checked.spec)
@@ -151,10 +151,14 @@ def cancel(work: Work, job_id: str) -> Job:
 
 
 def retry(work: Work, job_id: str) -> Job:
-    """Take up a failed or cancelled job where it stopped: steps keep their checkpoints. Raises NotFound, Conflict."""
+    """Take up a failed or cancelled job where it stopped: steps keep their checkpoints.
+
+    It stays its key's, and goes on beside that key's others. Raises NotFound, Conflict, QuotaExceeded.
+    """
     job = events.lock_job(work, job_id)
     if job.state not in {"failed", "cancelled"}:
         raise Conflict(f"The job {job_id} is {job.state}; only a failed or cancelled job can be retried.")
+    usage.require_free_slot(work, job.api_key_id)
     job_inputs.hold(work, parse(job.spec))
     job_inputs.require_products(work, job)
     change = (

@@ -1,7 +1,7 @@
 """One workspace never meets another: the one place that keeps them apart.
 
 A session bound to a workspace finds, changes and deletes only rows of that workspace, whatever the query says, and
-stamps the rows it adds. Workers, the collector and the operator's commands work unbound and name the workspace of what
+stamps the rows it adds, with the caller's key too. Workers, the collector and the operator's commands work unbound and name the workspace of what
 they add. Queries go through mapped classes; a bare `Table` would pass by.
 """
 
@@ -39,6 +39,7 @@ from service.tables import (
     WebhookDelivery,
     Workspace,
 )
+from service.tables.owned import Attributed
 
 Rule = Callable[[str], ColumnElement[bool]]
 """What the rows of a workspace have in common."""
@@ -49,12 +50,18 @@ ADDED = "added"
 
 
 class WorkspaceSession(Session):
-    """A session that may be bound to a workspace by `info={"workspace_id": ...}`."""
+    """A session that may be bound to a workspace, and to a key, by `info={"workspace_id": ..., "api_key_id": ...}`."""
 
     @property
     def workspace_id(self) -> str | None:
         """The workspace; None where it is unbound."""
         found: str | None = self.info.get("workspace_id")
+        return found
+
+    @property
+    def api_key_id(self) -> str | None:
+        """The key that asks; None where nobody's request is served."""
+        found: str | None = self.info.get("api_key_id")
         return found
 
 
@@ -121,13 +128,15 @@ def _table_names(statement: Executable) -> set[str]:
 
 @event.listens_for(WorkspaceSession, "before_flush")
 def _stamp(session: Session, _context: Any, _instances: Any) -> None:
-    """Give new rows to the workspace. Raises RuntimeError for a row that is not its own."""
+    """Give new rows to the workspace, and to the key that asks for them. Raises RuntimeError for a row that is not its own."""
     workspace_id = session.info.get("workspace_id")
     if workspace_id is None:
         return
     for row in session.new:
         if getattr(row, "workspace_id", workspace_id) is None:
             row.workspace_id = workspace_id
+        if isinstance(row, Attributed) and row.api_key_id is None:
+            row.api_key_id = session.info.get("api_key_id")
     for row in (*session.new, *session.dirty, *session.deleted):
         if not may_change(getattr(row, "workspace_id", workspace_id), workspace_id):
             raise RuntimeError(f"a row of {row.workspace_id} was to be changed on behalf of {workspace_id}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,14 +76,14 @@ def unit_of_work(
     storage: ObjectStorage,
     settings: Settings,
     doorbell: Doorbell,
-    workspace_id: str | None = None,
+    bound_to: Mapping[str, str | None],
 ) -> Iterator[Work]:
-    """Open a Work, bound to a workspace where one is named; commit on exit and then ring, or roll back on an exception.
+    """Open a Work, bound to a workspace and a key where they are named; commit on exit and ring, or roll back on an exception.
 
     Raises StorageFull.
     """
     try:
-        with sessions(info={"workspace_id": workspace_id}) as session, session.begin():
+        with sessions(info=dict(bound_to)) as session, session.begin():
             work = Work(session, storage, settings)
             yield work
             work.write_counts()

@@ -17,6 +17,8 @@ PAGES = {
     "ds": "datasets",
     "stu": "students",
     "rep": "reports",
+    "wh": "webhooks",
+    "key": "keys",
 }
 router = APIRouter(include_in_schema=False, route_class=PageRoute, dependencies=[ForAdmins])
 

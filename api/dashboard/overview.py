@@ -40,6 +40,7 @@ def overview_page(request: Request, work: ReadDep, factory: FactoryDep) -> HTMLR
     totals = overview.totals(work)
     counts = steps.counts(work)
     alive = workers.alive(work)
+    used = usage.read(work)
     newest = generators.list_page(work, limit=NUM_GENERATORS).items
     return page(
         request,
@@ -52,7 +53,8 @@ def overview_page(request: Request, work: ReadDep, factory: FactoryDep) -> HTMLR
         queues=[_queue(name, counts, alive) for name in QUEUES],
         devices=_devices(alive),
         disk=overview.disk(factory.settings),
-        stored=_stored(usage.read(work)),
+        stored=_stored(used),
+        key=used.key,
         jobs=jobs.list_page(work, limit=NUM_JOBS).items,
         generators=newest,
         sheets=generators.with_sheets(work, newest),

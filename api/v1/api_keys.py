@@ -1,7 +1,7 @@
-"""API keys of the workspace: made, listed, rotated, revoked; a secret is told once."""
+"""API keys of the workspace: made, listed, changed, rotated, revoked; a secret is told once."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response, status
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +19,12 @@ router = APIRouter(prefix="/v1/api-keys", tags=["access"], route_class=StrictRou
 
 MAX_DAYS = 3650
 MAX_OVERLAP_SECONDS = 7 * 86_400
+MaxStoredBytes = Annotated[int, Field(ge=1, le=10**15)]
+MaxActiveJobs = Annotated[int, Field(ge=1, le=10**6)]
+BYTES_TEXT = (
+    "Most bytes that what it brought and what its jobs made may take, else 413; null: only the workspace's limit"
+)
+JOBS_TEXT = "Most of its jobs that go on at a time, else 429; null: only the workspace's limit"
 
 
 class NewApiKey(BaseModel):
@@ -35,6 +41,25 @@ class NewApiKey(BaseModel):
     days: (
         Annotated[int, Field(ge=1, le=MAX_DAYS, description="How long it holds; null: until it is revoked")] | None
     ) = None
+    max_stored_bytes: MaxStoredBytes | None = Field(None, description=BYTES_TEXT)
+    max_active_jobs: MaxActiveJobs | None = Field(None, description=JOBS_TEXT)
+
+
+class ApiKeyChange(BaseModel):
+    """What is to be otherwise; what is left out stays."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", json_schema_extra={"example": {"max_stored_bytes": 5_000_000_000}}
+    )
+
+    name: Name | None = Field(None, description="null: it stays")
+    max_stored_bytes: MaxStoredBytes | None = Field(None, description=BYTES_TEXT)
+    max_active_jobs: MaxActiveJobs | None = Field(None, description=JOBS_TEXT)
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """What the request says: null takes a limit away, and silence leaves it."""
+        return self.model_dump(exclude_unset=True)
 
 
 class Rotation(BaseModel):
@@ -61,6 +86,8 @@ class ApiKeyAnswer(Answer):
                 "former_until": None,
                 "revoked_at": None,
                 "last_used_at": "2026-11-24T02:00:00Z",
+                "max_stored_bytes": 5_000_000_000,
+                "max_active_jobs": None,
                 "created_at": "2026-11-23T17:40:00Z",
             }
         }
@@ -74,6 +101,8 @@ class ApiKeyAnswer(Answer):
     former_until: datetime | None = Field(description="Until then the secret before the last rotation holds, too")
     revoked_at: datetime | None
     last_used_at: datetime | None = Field(description="To the minute")
+    max_stored_bytes: int | None = Field(description=BYTES_TEXT)
+    max_active_jobs: int | None = Field(description=JOBS_TEXT)
     created_at: datetime
 
 
@@ -98,7 +127,8 @@ def issued(made: api_keys.IssuedKey) -> IssuedKeyAnswer:
 def create_api_key(work: WorkDep, body: NewApiKey, response: Response) -> IssuedKeyAnswer:
     """`key` is what to send as `Authorization: Bearer`; it is told this once."""
     lifetime = None if body.days is None else timedelta(days=body.days)
-    made = api_keys.create(work, body.name, body.scope, lifetime=lifetime)
+    limits = api_keys.Limits(max_stored_bytes=body.max_stored_bytes, max_active_jobs=body.max_active_jobs)
+    made = api_keys.create(work, body.name, body.scope, lifetime=lifetime, **limits)
     response.headers["Location"] = f"/v1/api-keys/{made.row.id}"
     response.headers["Cache-Control"] = "no-store"
     return issued(made)
@@ -113,8 +143,19 @@ def list_api_keys(work: ReadDep, paging: PagingDep) -> Page[ApiKeyAnswer]:
 
 @router.get("/{key_id}", operation_id="get_api_key", summary="Show a key", responses=problems(404, 422))
 def get_api_key(work: ReadDep, key_id: IdPath) -> ApiKeyAnswer:
-    """Its scope, and when it was last used."""
+    """Its scope, its limits, and when it was last used."""
     return ApiKeyAnswer.model_validate(api_keys.get(work, key_id))
+
+
+@router.patch(
+    "/{key_id}",
+    operation_id="update_api_key",
+    summary="Change a key",
+    responses=problems(400, 404, 409, 413, 415, 422, 507),
+)
+def update_api_key(work: WorkDep, key_id: IdPath, body: ApiKeyChange) -> ApiKeyAnswer:
+    """A limit holds from the answer on; what is there already stays. A key that has ended is a 409."""
+    return ApiKeyAnswer.model_validate(api_keys.change(work, key_id, **body.sent))
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""What is stored and what goes on, beside the limits."""
+"""What is stored and what goes on, beside the limits of the workspace and of the calling key."""
 
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
@@ -9,6 +9,22 @@ from api.v1.answer import Answer
 from service import usage
 
 router = APIRouter(prefix="/v1/usage", tags=["operations"])
+
+
+class KeyUsageAnswer(Answer):
+    """The part of the calling key: what it brought, and what the jobs made that it asked for."""
+
+    id: str
+    name: str
+    num_bytes: dict[str, int] = Field(description="Stored bytes of each noun, and of exports on their own")
+    total_bytes: int
+    max_bytes: int | None = Field(
+        description="Most that may be stored of it, else 413; null: the workspace's limit alone"
+    )
+    num_active_jobs: int = Field(description="Its jobs that are queued, running or cancelling")
+    max_active_jobs: int | None = Field(
+        description="Most of them at a time, else 429; null: the workspace's limit alone"
+    )
 
 
 class UsageAnswer(Answer):
@@ -30,6 +46,22 @@ class UsageAnswer(Answer):
                 "num_active_jobs": 1,
                 "max_active_jobs": 1_000,
                 "max_job_images": 10_000_000,
+                "key": {
+                    "id": "key_01kaxv5t8q3m6n9p2r4s7t0v1w",
+                    "name": "nightly upload",
+                    "num_bytes": {
+                        "image_pools": 9_800_000,
+                        "annotation_sets": 0,
+                        "generators": 13_700_000,
+                        "datasets": 0,
+                        "exports": 0,
+                        "students": 0,
+                    },
+                    "total_bytes": 23_500_000,
+                    "max_bytes": 5_000_000_000,
+                    "num_active_jobs": 0,
+                    "max_active_jobs": None,
+                },
             }
         }
     )
@@ -40,6 +72,7 @@ class UsageAnswer(Answer):
     num_active_jobs: int = Field(description="Queued, running or cancelling")
     max_active_jobs: int = Field(description="Most at a time, else 429")
     max_job_images: int = Field(description="Most images that one job synthesizes, else 422")
+    key: KeyUsageAnswer
 
 
 @router.get("", operation_id="get_usage", summary="What is stored, and the limits", responses=problems(422))

@@ -10,14 +10,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base, Deletable
-from service.tables.owned import Owned
+from service.tables.owned import Attributed, Owned
 
 
-class AnnotationSet(Owned, Deletable, Base):
+class AnnotationSet(Owned, Attributed, Deletable, Base):
     """One version of a few annotated images; never changes."""
 
     __tablename__ = "annotation_sets"
-    __table_args__ = (Index(None, "workspace_id", "id"),)
+    __table_args__ = (Index(None, "workspace_id", "id"), Index(None, "api_key_id"))
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(120))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Index, String
+from sqlalchemy import BigInteger, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
@@ -32,4 +32,8 @@ class ApiKey(Owned, Base):
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     """To the minute."""
+    max_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Most bytes that what it brought or asked for takes; empty: only the workspace's limit holds."""
+    max_active_jobs: Mapped[int | None]
+    """Most of its jobs that go on at a time; empty: only the workspace's limit holds."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)

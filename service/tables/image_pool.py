@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base, Deletable
-from service.tables.owned import Owned
+from service.tables.owned import Attributed, Owned
 
 
 class ImagePool(Owned, Deletable, Base):
@@ -29,11 +29,11 @@ class ImagePool(Owned, Deletable, Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
-class PoolPart(Base):
+class PoolPart(Attributed, Base):
     """One uploaded part of a pool: a tar of PNGs."""
 
     __tablename__ = "pool_parts"
-    __table_args__ = (UniqueConstraint("pool_id", "sha256"),)
+    __table_args__ = (UniqueConstraint("pool_id", "sha256"), Index(None, "api_key_id"))
 
     pool_id: Mapped[str] = mapped_column(ForeignKey("image_pools.id"), primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True)

@@ -10,16 +10,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.clock import utc_now
 from service.tables.base import Base, Deletable
-from service.tables.owned import Owned
+from service.tables.owned import Attributed, Owned
 
 
-class Job(Owned, Deletable, Base):
+class Job(Owned, Attributed, Deletable, Base):
     """A job: its typed spec, its state and the ids of what it made."""
 
     __tablename__ = "jobs"
     __table_args__ = (
         Index(None, "workspace_id", "id"),
         Index(None, "state"),
+        Index(None, "api_key_id", "state"),
         UniqueConstraint("workspace_id", "idempotency_key"),
     )
 

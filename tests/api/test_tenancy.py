@@ -28,6 +28,7 @@ SIGNED = "/v1/objects/{key}"
 BODIES: Mapping[str, dict[str, Any]] = {
     "add_images": {"content": zipped(mask_files()), "headers": ZIP},
     "rotate_api_key": {"json": {}},
+    "update_api_key": {"json": {"max_active_jobs": 1}},
     "update_webhook": {"json": {"enabled": True}},
 }
 #: Need real bytes, which are not there here.
@@ -155,7 +156,7 @@ def test_input_56_another_workspaces_id_is_404_on_every_page(factory: Factory) -
             method = sorted(route.methods)[0]
             answer = client.request(method, Operation(method, route.path, route.name).url(values))
             assert answer.status_code == 404, (route.path, answer.text[:300])
-        for name in ("keys/{key_id}/rotate", "keys/{key_id}/revoke"):
+        for name in ("keys/{key_id}/update", "keys/{key_id}/rotate", "keys/{key_id}/revoke"):
             assert client.post("/" + name.format(**values)).status_code == 404
 
 

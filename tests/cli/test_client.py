@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.client import Client, CliError
-from service import datasets, students
+from service import api_keys, datasets, students
 from service.bootstrap import Factory
 from service.students import StudentFile
 from tests import factories
@@ -39,6 +39,16 @@ def test_a_download_that_fails_leaves_no_file(url: str, tmp_path: Path) -> None:
     with pytest.raises(CliError, match="404"):
         Client(url).download("/v1/datasets/ds_none/manifest", tmp_path / "out" / "manifest.json")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_quota_is_an_error_and_not_waited_for(url: str, factory: Factory) -> None:
+    job = factories.make_job(factory)
+    with factory.work() as work:
+        key = api_keys.create(work, "nightly", "write", max_active_jobs=1).key
+    limited = Client(url, key=key)
+    limited.post("/v1/jobs", job.spec)
+    with pytest.raises(CliError, match="429 The quota is used up: The key nightly has 1 job"):
+        limited.post("/v1/jobs", job.spec)
 
 
 def test_a_zip_becomes_a_folder(url: str, factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

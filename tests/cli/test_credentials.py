@@ -76,6 +76,14 @@ def test_keys_workspaces_and_the_log(url: str) -> None:
     made = json.loads(run("keys", "create", "nightly", "--scope", "read", "--json", "--url", url).stdout)
     second = json.loads(run("keys", "rotate", made["id"], "--json", "--url", url).stdout)
     assert second["key"] != made["key"]
+    changes = ("--max-stored-bytes", "5000000000", "--max-active-jobs", "2", "--name", "daily")
+    changed = json.loads(run("keys", "update", made["id"], *changes, "--json", "--url", url).stdout)
+    assert (changed["name"], changed["max_stored_bytes"], changed["max_active_jobs"]) == ("daily", 5_000_000_000, 2)
+    changes = ("--unlimited", "--max-active-jobs", "3")
+    changed = json.loads(run("keys", "update", made["id"], *changes, "--json", "--url", url).stdout)
+    assert (changed["name"], changed["max_stored_bytes"], changed["max_active_jobs"]) == ("daily", None, 3)
+    assert "max_active_jobs  3" in run("keys", "show", made["id"], "--url", url).stdout
+    assert "nothing to change" in run("keys", "update", made["id"], "--url", url).stderr
     assert json.loads(run("keys", "revoke", made["id"], "--json", "--url", url).stdout)["revoked_at"]
     assert "lf_" in run("workspaces", "create", "pathology", "--url", url).stdout
     assert "pathology" in run("workspaces", "list", "--url", url).stdout
@@ -85,6 +93,8 @@ def test_keys_workspaces_and_the_log(url: str) -> None:
         "create_sign_in_link",
         "create_workspace",
         "revoke_api_key",
+        "update_api_key",
+        "update_api_key",
         "rotate_api_key",
         "create_api_key",
     ]

@@ -58,6 +58,26 @@ def test_a_rotated_key_has_a_new_secret_and_the_old_one_holds_as_long_as_was_sai
             who(any_factory, old)
 
 
+def test_a_keys_name_and_limits_are_changed_one_by_one(any_factory: Factory) -> None:
+    with any_factory.work() as work:
+        key_id = api_keys.create(work, "nightly", "write", max_stored_bytes=2**40).row.id
+    for change, after in (
+        ({"max_active_jobs": 2}, ("nightly", 2**40, 2)),
+        ({"name": "daily", "max_stored_bytes": None}, ("daily", None, 2)),
+        ({"name": None}, ("daily", None, 2)),
+        ({}, ("daily", None, 2)),
+    ):
+        with any_factory.work() as work:
+            api_keys.change(work, key_id, **change)
+        with any_factory.read() as work:
+            row = api_keys.get(work, key_id)
+            assert (row.name, row.max_stored_bytes, row.max_active_jobs) == after
+    with any_factory.work() as work:
+        api_keys.revoke(work, key_id)
+    with pytest.raises(Conflict, match="has ended"), any_factory.work() as work:
+        api_keys.change(work, key_id, max_active_jobs=1)
+
+
 def test_a_revoked_key_ends_for_good(any_factory: Factory) -> None:
     with any_factory.work() as work:
         made = api_keys.create(work, "leaked", "write")
@@ -147,6 +167,6 @@ def test_another_workspaces_keys_and_log_are_not_there(any_factory: Factory) -> 
         assert [row.name for row in api_keys.list_page(work).items] == ["first key"]
         assert [row.operation for row in audit.list_page(work).items] == []
         assert len(workspaces.list_page(work).items) == 1
-    for change in (api_keys.rotate, api_keys.revoke, sign_ins.open_link):
+    for change in (api_keys.change, api_keys.rotate, api_keys.revoke, sign_ins.open_link):
         with pytest.raises(NotFound), others.work() as work:
             change(work, key_id)

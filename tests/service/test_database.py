@@ -25,7 +25,7 @@ from service.errors import StorageFull
 from service.ids import new_id
 from service.lookup import is_id
 from service.settings import Settings
-from service.tables import Base, Job
+from service.tables import DEFAULT_WORKSPACE_ID, Base, Job
 from tests.factories import make_job
 
 
@@ -71,6 +71,40 @@ def test_students_without_a_dataset_come_to_a_factory_that_has_students(tmp_path
             connection.execute(text("DELETE FROM students"))
         with pytest.raises(IntegrityError):
             command.downgrade(alembic_config(url), "0002")
+        engine.dispose()
+
+
+def test_limits_of_keys_come_to_a_factory_in_use_and_go_again(tmp_path: Path, postgresql_url: str) -> None:
+    """Rows of before 0009 are nobody's; what refers to a key keeps it there."""
+    owner, now = f"'{DEFAULT_WORKSPACE_ID}'", "'2026-01-01 00:00:00'"
+    before = [
+        f"INSERT INTO api_keys (id, workspace_id, name, scope, prefix, secret_sha256, created_at) VALUES ('key_1', {owner}, 'k', 'write', 'p', 's', {now})",
+        f"INSERT INTO jobs (id, workspace_id, kind, name, spec, state, cancel_requested, result, created_at) VALUES ('job_1', {owner}, 'label', 'j', '{{}}', 'queued', false, '{{}}', {now})",
+        f"INSERT INTO steps (id, job_id, kind, \"index\", queue, state, attempt, lost, token, priority, params, created_at) VALUES ('step_1', 'job_1', 'k', 0, 'cpu', 'ready', 0, 0, 0, 0, '{{}}', {now})",
+        f"INSERT INTO image_pools (id, workspace_id, name, state, num_images, created_at) VALUES ('pool_1', {owner}, 'p', 'open', 1, {now})",
+        "INSERT INTO pool_parts (pool_id, \"index\", key, num_images, num_bytes, sha256) VALUES ('pool_1', 0, 'k', 1, 1, 's')",
+    ]
+    attributed = ("jobs", "pool_parts", "annotation_sets")
+    for url in (f"sqlite:///{tmp_path / 'in use.sqlite'}", new_database(postgresql_url, "in_use")):
+        engine = make_engine(url)
+        command.upgrade(alembic_config(url), "0008")
+        with engine.begin() as connection:
+            for statement in before:
+                connection.execute(text(statement))
+        for _ in range(2):
+            migrate(url)
+            with engine.begin() as connection:
+                for table in ("jobs", "pool_parts"):
+                    assert connection.execute(text(f"SELECT api_key_id FROM {table}")).all() == [(None,)]
+                    connection.execute(text(f"UPDATE {table} SET api_key_id = 'key_1'"))
+                connection.execute(text("UPDATE api_keys SET max_stored_bytes = 1099511627776"))
+            with pytest.raises(IntegrityError), engine.begin() as connection:
+                connection.execute(text("DELETE FROM api_keys"))
+            command.downgrade(alembic_config(url), "0008")
+            for table in attributed:
+                assert "api_key_id" not in {column["name"] for column in inspect(engine).get_columns(table)}
+            with engine.begin() as connection:
+                assert connection.execute(text("SELECT id, job_id FROM steps")).all() == [("step_1", "job_1")]
         engine.dispose()
 
 

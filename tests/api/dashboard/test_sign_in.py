@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
+from service import api_keys
 from service.bootstrap import Factory
 from tests import factories
 from tests.clients import api_client, api_key, with_key
@@ -152,6 +153,49 @@ def test_keys_are_made_rotated_and_revoked_on_their_page(browser: TestClient, fa
     log = browser.get("/audit").text
     for words in ("Create API key", "Rotate API key", "Revoke API key", "Sign in"):
         assert words in log
+
+
+def test_limits_are_set_and_changed_on_the_page_of_keys(browser: TestClient, factory: Factory) -> None:
+    sign_in(browser, api_key(factory))
+    data = {"csrf_token": token_of(browser.get("/keys").text)}
+
+    def post(path: str, **fields: str) -> object:
+        return browser.post(path, data={**data, **fields}, headers=OUR_PAGE)
+
+    def limits() -> tuple[int | None, int | None]:
+        with factory.read() as work:
+            row = api_keys.list_page(work).items[0]
+            return row.max_stored_bytes, row.max_active_jobs
+
+    new = {"name": "nightly", "scope": "write", "days": ""}
+    page = post("/keys", **new, max_stored_gigabytes="2.5", max_active_jobs="3").text
+    assert limits() == (2_500_000_000, 3)
+    assert "0 B of 2.5 GB" in page
+    assert "0 of 3<" in page
+    assert 'value="2.5"' in page
+    with factory.read() as work:
+        shown = f"/keys/{api_keys.list_page(work).items[0].id}"
+    path = f"{shown}/update"
+    assert "2.5 GB" in browser.get("/keys").text
+    for fields, after in (
+        ({"max_stored_gigabytes": "0.000000001"}, (1, 3)),
+        ({"name": "daily"}, (1, 3)),
+        ({"max_stored_gigabytes": "", "max_active_jobs": "12"}, (None, 12)),
+        ({"max_stored_gigabytes": "1000000", "max_active_jobs": ""}, (10**15, None)),
+    ):
+        assert post(path, **fields).headers["location"] == shown
+        assert limits() == after
+    for fields in ({"max_stored_gigabytes": "0"}, {"max_stored_gigabytes": "1e3"}, {"max_stored_gigabytes": "9999999"}):
+        assert post(path, **fields).status_code == 422
+        assert post("/keys", **new, **fields).status_code == 422
+    for jobs in ("0", "1.5", "many"):
+        assert post(path, max_active_jobs=jobs).status_code == 422
+    assert limits() == (10**15, None)
+    assert f'<a href="{shown}">daily</a>' in browser.get("/keys").text
+    assert f'<a href="{shown}">' in browser.get("/audit").text
+    assert "Make a new secret" in browser.get(shown).text
+    post(f"{shown}/revoke")
+    assert "Make a new secret" not in browser.get(shown).text
 
 
 def test_the_log_links_what_was_done_to(browser: TestClient, factory: Factory) -> None:

@@ -41,12 +41,41 @@ def test_a_key_is_told_once_and_works(client: TestClient, factory: Factory) -> N
         {"days": 3651},
         {"days": "7"},
         {"days": True},
+        {"max_stored_bytes": 0},
+        {"max_stored_bytes": 1e9},
+        {"max_stored_bytes": 2**63},
+        {"max_active_jobs": True},
+        {"max_active_jobs": "3"},
+        {"max_active_jobs": 10**6 + 1},
         {"workspace_id": "ws_00000000000000000000000000"},
     ],
 )
 def test_a_key_that_makes_no_sense_is_422(client: TestClient, change: dict[str, Any]) -> None:
     assert client.post("/v1/api-keys", json={"name": "x", "scope": "read", **change}).status_code == 422
     assert len(client.get("/v1/api-keys").json()["items"]) == 1
+
+
+def test_a_key_is_changed_by_what_is_sent(client: TestClient) -> None:
+    body = {"name": "nightly", "scope": "write", "max_stored_bytes": 5_000_000_000}
+    made = client.post("/v1/api-keys", json=body).json()
+    assert (made["max_stored_bytes"], made["max_active_jobs"]) == (5_000_000_000, None)
+    path = f"/v1/api-keys/{made['id']}"
+    for body, after in (
+        ({}, ("nightly", 5_000_000_000, None)),
+        ({"max_active_jobs": 2}, ("nightly", 5_000_000_000, 2)),
+        ({"name": "daily", "max_stored_bytes": None}, ("daily", None, 2)),
+    ):
+        answer = client.patch(path, json=body)
+        assert answer.status_code == 200, answer.text
+        shown = client.get(path).json()
+        assert answer.json() == shown
+        assert (shown["name"], shown["max_stored_bytes"], shown["max_active_jobs"]) == after
+    for wrong in ({"scope": "admin"}, {"name": ""}, {"max_active_jobs": 0}, {"max_stored_bytes": 10**15 + 1}):
+        assert client.patch(path, json=wrong).status_code == 422
+    assert client.get(path).json() == shown
+    client.post(f"{path}:revoke")
+    assert client.patch(path, json={"max_active_jobs": 1}).status_code == 409
+    assert "update_api_key" in {row["operation"] for row in client.get("/v1/audit-entries").json()["items"]}
 
 
 def test_rotation_and_its_overlap(client: TestClient, factory: Factory) -> None:

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.bootstrap import Factory
-from tests.clients import api_client
+from tests.clients import api_client, with_key
 from tests.path.journey import ZIP, annotated_zip
 from tests.service.test_purging import furnish
 from tests.service.test_usage import limited
@@ -20,6 +20,37 @@ def test_usage_stands_beside_the_limits(client: TestClient, factory: Factory) ->
     page = client.get("/").text
     assert "Their exports" in page
     assert "26 B" in page
+
+
+def test_a_keys_own_limits_are_held_and_told(client: TestClient, factory: Factory) -> None:
+    wish = {"kind": "export", "dataset_id": furnish(factory)["dataset"]}
+    body = {"name": "nightly", "scope": "write", "max_active_jobs": 1}
+    made = client.post("/v1/api-keys", json=body).json()
+    with with_key(factory, made["key"]) as limited_client:
+        assert limited_client.post("/v1/jobs", json=wish).status_code == 202
+        refused = limited_client.post("/v1/jobs", json=wish)
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:label-factory:problem:quota")
+        assert refused.json()["detail"].startswith("The key nightly has 1 job going on, and 1 may")
+        assert client.post("/v1/jobs", json=wish).status_code == 202
+        assert "1 of 1 at a time" in limited_client.get("/").text
+        pool = limited_client.post("/v1/image-pools", json={"name": "open"}).json()
+        zip_of = {"content": annotated_zip(range(3)), "headers": ZIP}
+        assert limited_client.post("/v1/annotation-sets?name=few", **zip_of).status_code == 201
+        client.patch(f"/v1/api-keys/{made['id']}", json={"max_stored_bytes": 1})
+        for path in ("/v1/annotation-sets?name=more", f"/v1/image-pools/{pool['id']}/images"):
+            refused = limited_client.post(path, **zip_of)
+            assert (refused.status_code, refused.json()["type"]) == (413, "urn:label-factory:problem:storage-quota")
+            assert "The key nightly has" in refused.json()["detail"]
+        found = limited_client.get("/v1/usage").json()
+        page = limited_client.get("/").text
+    assert found["num_active_jobs"] == 2
+    key = found["key"]
+    assert (key["id"], key["name"]) == (made["id"], "nightly")
+    assert (key["num_active_jobs"], key["max_active_jobs"], key["max_bytes"]) == (1, 1, 1)
+    assert key["total_bytes"] == key["num_bytes"]["annotation_sets"] > 0
+    assert found["total_bytes"] == 26 + key["total_bytes"]
+    assert "Your key's quota is used up" in page
+    assert "Your key" not in client.get("/").text
 
 
 @pytest.mark.parametrize(("limits", "status"), [({"max_stored_bytes": 1}, 413), ({"max_active_jobs": 1}, 429)])
