@@ -129,6 +129,14 @@ def _backbone(student: nn.Module) -> nn.Module:
     )
 
 
+def classifier(student: nn.Module) -> nn.Conv2d | None:
+    """The last layer of a network that gives logits per pixel; None for one that finds objects."""
+    if isinstance(student, UperNetForSemanticSegmentation | SegformerForSemanticSegmentation):
+        layer: nn.Conv2d = student.decode_head.classifier
+        return layer
+    return None
+
+
 def _maps(output: Any) -> list[torch.Tensor]:
     """Of a SegFormer every hidden state is a stage; an UperNet's backbone names them."""
     return list(output.hidden_states if "feature_maps" not in output else output.feature_maps)

@@ -23,6 +23,7 @@ from models.students.batches import DistillationBatches, ExampleBatches, Feature
 from models.students.build import stage_channels, student_logits_and_stages, student_stages
 from models.students.detector import DetectionObjective
 from models.students.instance_network import InstanceObjective
+from models.students.logit_adjustment import adjust
 from models.students.tasks import label_objective
 from models.training import Batches, FitConfig, FitResult, fit
 
@@ -58,6 +59,8 @@ class StudentTrainConfig:
     """Weight of attention transfer beside the squared error within the feature loss."""
     example_share: float = 0.5
     """Share of a distillation batch that is drawn from the few labels; in mode `feature` none is."""
+    logit_adjustment: float = 0.25
+    """How far the trained network's last layer is moved towards rare classes (docs/decisions/0035); 0: not at all."""
     ema_decay: float = 0.98
     weight_decay: float = 0.02
     seed: int = 0
@@ -112,7 +115,7 @@ def train_student(
     """Distil and fine-tune in place.
 
     Returns `{steps, seconds, augment, mode, loss_weights, curves: {distil, finetune}}` (no finetune without steps for
-    it), `labels` and `example_share` where labels are distilled, and `feature_timestep` where features are. `weights` are the dataset images' sampling
+    it), `labels` and `example_share` where labels are distilled, `logit_adjustment` where there was one, and `feature_timestep` where features are. `weights` are the dataset images' sampling
     weights. With a checkpoint path the run resumes in the phase it was in. Raises ValueError where the mode needs a
     teacher and there is none, or one for images of another size.
     """
@@ -154,7 +157,7 @@ def train_student(
         recipe |= {"labels": "hard", "loss_weights": objective.loss_weights}
     if config.mode != "label" and teacher is not None:
         recipe["feature_timestep"] = teacher.tap_timestep
-    return _summary(augment, results) | recipe
+    return _summary(augment, results) | recipe | _adjusted(student, examples, classes, config)
 
 
 def _distillation(
@@ -205,7 +208,14 @@ def train_baseline(
     result = fit(
         objective, few, fit_config, device=device, progress=progress, stop=stop, checkpoint_path=checkpoint_path
     )
-    return _summary(augment, {"baseline": result})
+    return _summary(augment, {"baseline": result}) | _adjusted(student, examples, classes, config)
+
+
+def _adjusted(
+    student: nn.Module, examples: Sequence[Example], classes: Sequence[ClassSpec], config: StudentTrainConfig
+) -> dict[str, Any]:
+    done = adjust(student, examples, classes, config.logit_adjustment)
+    return {"logit_adjustment": config.logit_adjustment} if done else {}
 
 
 def _fit_config(config: StudentTrainConfig, steps: int, share: float, learning_rate: float) -> FitConfig:
