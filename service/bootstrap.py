@@ -16,6 +16,7 @@ from service.doorbell import Doorbell, open_doorbell
 from service.logs import configure_logging
 from service.settings import Settings
 from service.storage import ObjectStorage, open_storage
+from service.tables import DEFAULT_WORKSPACE_ID
 from service.tenancy import WorkspaceSession
 from service.unit_of_work import Work, unit_of_work
 
@@ -109,7 +110,8 @@ def prepare(factory: Factory) -> None:
         with factory.work() as work:
             generators.register_folder(work, folder)
     if factory.settings.embedded:
-        operator_key.ensure(factory)
+        with factory.within(DEFAULT_WORKSPACE_ID).work() as work:
+            operator_key.ensure(work)
 
 
 def put_marker(storage: ObjectStorage) -> None:

@@ -66,7 +66,7 @@ def read(work: Work) -> Readings:
         num_missing_workers=len(workers.missing(work)),
         duty_ages=_duty_ages(work, now),
         webhook_messages=dict.fromkeys(webhook_deliveries.STATES, 0) | webhook_deliveries.counts(work),
-        counts=tallies.read(work),
+        counts=tallies.read(work.session),
     )
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from service import api_keys, audit
 from service.clock import utc_now
 from service.settings import OPERATOR_KEY_FILE, Settings
-from service.tables import DEFAULT_WORKSPACE_ID, ApiKey
-
-if TYPE_CHECKING:
-    from service.bootstrap import Factory
+from service.tables import ApiKey
+from service.unit_of_work import Work
 
 NAME = "this machine"
 
@@ -24,20 +21,19 @@ def path(settings: Settings) -> Path:
     return settings.data_dir / OPERATOR_KEY_FILE
 
 
-def ensure(factory: Factory) -> None:
-    """Make the key and its file unless the file's key opens this database; an older one of this name is revoked."""
-    file = path(factory.settings)
+def ensure(work: Work) -> None:
+    """Make the key and its file unless the file's key opens this workspace; an older one of this name is revoked."""
+    file = path(work.settings)
     kept = file.read_text("utf-8").strip() if file.is_file() else ""
-    with factory.within(DEFAULT_WORKSPACE_ID).work() as work:
-        row = api_keys.find(work, kept)
-        if row is not None and not api_keys.ended(row):
-            return
-        older = select(ApiKey).where(ApiKey.name == NAME, ApiKey.revoked_at.is_(None))
-        for other in work.session.scalars(older):
-            other.revoked_at = utc_now()
-        issued = api_keys.create(work, NAME, "admin")
-        audit.record_operator(work, "create_api_key", issued.row.id)
-        _write(file, issued.key)
+    row = api_keys.find(work, kept)
+    if row is not None and not api_keys.ended(row):
+        return
+    older = select(ApiKey).where(ApiKey.name == NAME, ApiKey.revoked_at.is_(None))
+    for other in work.session.scalars(older):
+        other.revoked_at = utc_now()
+    issued = api_keys.create(work, NAME, "admin")
+    audit.record_operator(work, "create_api_key", issued.row.id)
+    _write(file, issued.key)
 
 
 def _write(file: Path, key: str) -> None:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from service.tables import Step, Tally
-
-if TYPE_CHECKING:
-    from service.unit_of_work import Work
 
 SECONDS_BUCKETS = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 43_200, 86_400)
 """Upper bounds of the buckets that steps are sorted into by their seconds; longer ones are in `+Inf`."""
@@ -27,17 +24,24 @@ Key = tuple[str, str, str]
 """Measure, kind, label."""
 
 
-def images_labelled(work: Work, pool_kind: str, num_images: int) -> None:
+class Counting(Protocol):
+    """What keeps counts until its commit."""
+
+    def count(self, key: Key, amount: float = 1) -> None:
+        """Add to a count."""
+
+
+def images_labelled(work: Counting, pool_kind: str, num_images: int) -> None:
     """Count the images of a recorded shard."""
     work.count(("images", pool_kind, ""), num_images)
 
 
-def attempt_failed(work: Work, kind: str, reason: str) -> None:
+def attempt_failed(work: Counting, kind: str, reason: str) -> None:
     """Count a failed attempt, whether or not it is tried again; `reason` is the problem's type, a slug of the code."""
     work.count(("failures", kind, reason[:80]))
 
 
-def step_ended(work: Work, step: Step) -> None:
+def step_ended(work: Counting, step: Step) -> None:
     """Count a step that ended in the state it has; its lost workers are counted now, when their number is final."""
     work.count(("steps", step.kind, step.state))
     if step.lost:
@@ -58,10 +62,10 @@ def write(session: Session, amounts: Mapping[Key, float]) -> None:
         session.execute(added, {"measure": measure, "kind": kind, "label": label, "value": value})
 
 
-def read(work: Work) -> dict[str, dict[tuple[str, str], float]]:
+def read(session: Session) -> dict[str, dict[tuple[str, str], float]]:
     """All counts: measure -> (kind, label) -> value."""
     found: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
-    for row in work.session.execute(select(Tally.measure, Tally.kind, Tally.label, Tally.value)):
+    for row in session.execute(select(Tally.measure, Tally.kind, Tally.label, Tally.value)):
         found[row.measure][row.kind, row.label] = row.value
     return found
 

@@ -47,12 +47,17 @@ def test_the_operators_doings_are_in_the_log(any_factory: Factory) -> None:
         access.open_workspace(any_factory, "pathology")
 
 
+def ensure(factory: Factory) -> None:
+    with factory.within(DEFAULT_WORKSPACE_ID).work() as work:
+        operator_key.ensure(work)
+
+
 def test_an_embedded_service_makes_one_key_for_its_user(factory: Factory) -> None:
     file = operator_key.path(factory.settings)
-    operator_key.ensure(factory)
+    ensure(factory)
     key = file.read_text().strip()
     assert file.stat().st_mode & 0o777 == 0o600
-    operator_key.ensure(factory)
+    ensure(factory)
     assert file.read_text().strip() == key
     with factory.unbound().read() as work:
         caller, _ = api_keys.authenticate(work, key)
@@ -62,12 +67,12 @@ def test_an_embedded_service_makes_one_key_for_its_user(factory: Factory) -> Non
 @pytest.mark.parametrize("kept", [None, "", "lf_other_key", "not \u00fc a key"])
 def test_a_key_file_that_opens_nothing_is_replaced(factory: Factory, kept: str | None) -> None:
     file = operator_key.path(factory.settings)
-    operator_key.ensure(factory)
+    ensure(factory)
     former = file.read_text().strip()
     file.unlink()
     if kept is not None:
         file.write_text(kept)
-    operator_key.ensure(factory)
+    ensure(factory)
     assert file.stat().st_mode & 0o777 == 0o600
     with factory.unbound().read() as work:
         assert api_keys.authenticate(work, file.read_text().strip())[0].scope == "admin"

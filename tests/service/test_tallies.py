@@ -12,7 +12,7 @@ from tests import factories
 
 def counts(factory: Factory) -> dict[str, dict[tuple[str, str], float]]:
     with factory.read() as work:
-        return tallies.read(work)
+        return tallies.read(work.session)
 
 
 def test_a_whole_job_is_counted(any_factory: Factory) -> None:
