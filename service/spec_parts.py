@@ -129,8 +129,9 @@ class StudentSpec(SpecPart):
     example_share: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of each batch of the distillation drawn from the few annotated images; 0: none. Not with mode feature."""
     logit_adjustment: Annotated[float, Field(ge=0, le=1)] | None = None
-    """How far the trained network is moved towards rare classes: this times the logarithm of a class's share of the
-    annotated pixels is taken off its logits; 0: nothing. The few-label baseline is moved alike."""
+    """How far the trained network is moved towards rare classes: by this times the logarithm of how much rarer than a
+    tenth of the annotated pixels a class is; 0: not at all. The few-label baseline is moved alike. Where classes are of
+    things nothing moves."""
     steps: Steps | None = None
     """Optimiser steps of the distillation; at most one of steps and seconds."""
     seconds: Annotated[float, Field(gt=0, le=1_000_000)] | None = None

@@ -59,7 +59,7 @@ class StudentTrainConfig:
     """Weight of attention transfer beside the squared error within the feature loss."""
     example_share: float = 0.5
     """Share of a distillation batch that is drawn from the few labels; in mode `feature` none is."""
-    logit_adjustment: float = 0.25
+    logit_adjustment: float = 0.5
     """How far the trained network's last layer is moved towards rare classes (docs/decisions/0035); 0: not at all."""
     ema_decay: float = 0.98
     weight_decay: float = 0.02
