@@ -16,6 +16,9 @@ from torch.nn import functional
 from models.contracts import IGNORE
 from models.examples import Example
 
+GREY = 1e-3
+"""Images whose channels differ by less have no colour; values are in [-1, 1]."""
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -148,10 +151,12 @@ def _change_tones(image_BCHW: torch.Tensor, config: AugmentConfig, generator: to
     def uniform(*size: int) -> torch.Tensor:
         return (torch.rand(*size, generator=generator) * 2.0 - 1.0).to(device)
 
+    # Grey images have no hue: what is turned there would be the tint that the channels' gains give them.
+    coloured_B = (image_BCHW.amax(dim=1) - image_BCHW.amin(dim=1)).amax(dim=(1, 2)) > GREY
     gain = (1.0 + config.contrast * uniform(batch, 1, 1, 1)) * (1.0 + config.colour * uniform(batch, channels, 1, 1))
     mean = image_BCHW.mean(dim=(2, 3), keepdim=True)
     image_BCHW = (image_BCHW - mean) * gain + mean + config.brightness * uniform(batch, 1, 1, 1)
-    image_BCHW = _turn_hues(image_BCHW, config.turned, generator)
+    image_BCHW = _turn_hues(image_BCHW, coloured_B, config.turned, generator)
     exponent = torch.exp2(config.gamma * uniform(batch, 1, 1, 1))
     image_BCHW = ((image_BCHW.clamp(-1.0, 1.0) + 1.0) / 2.0).pow(exponent) * 2.0 - 1.0
     soften_B = (torch.rand(batch, generator=generator) < config.blur).to(device)
@@ -163,11 +168,13 @@ def _change_tones(image_BCHW: torch.Tensor, config: AugmentConfig, generator: to
     return (image_BCHW + strength * noise).clamp(-1.0, 1.0)
 
 
-def _turn_hues(image_BCHW: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    """A share of RGB images turned about the grey axis by any angle, their saturation halved to doubled."""
+def _turn_hues(
+    image_BCHW: torch.Tensor, coloured_B: torch.Tensor, share: float, generator: torch.Generator
+) -> torch.Tensor:
+    """A share of the coloured images turned about the grey axis by any angle, their saturation halved to doubled."""
     batch = len(image_BCHW)
     angle_B, stretch_B, chance_B = torch.rand(3, batch, generator=generator).to(image_BCHW.device)
-    turned_B = chance_B < share
+    turned_B = (chance_B < share) & coloured_B
     angle_B111 = (torch.where(turned_B, angle_B * 2.0 - 1.0, 0.0) * math.pi)[:, None, None, None]
     saturation_B111 = torch.exp2(torch.where(turned_B, stretch_B * 2.0 - 1.0, 0.0))[:, None, None, None]
     grey_B1HW = image_BCHW.mean(dim=1, keepdim=True)

@@ -96,3 +96,14 @@ def test_grey_images_have_no_hue_to_turn() -> None:
     config = replace(STILL, noise=0, blur=0, turned=0.7)
     turned, _ = augment(image, torch.ones(4, 1, 8, 8), config, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(turned, image)
+
+
+def test_the_tint_that_gains_give_a_grey_image_is_not_turned() -> None:
+    image, target = (torch.rand(64, 1, 8, 8) - 0.5).expand(-1, 3, -1, -1), torch.ones(64, 1, 8, 8)
+    tinted = replace(STILL, colour=0.1)
+    seen = [
+        augment(image, target, replace(tinted, turned=share), generator=torch.Generator().manual_seed(0))[0]
+        for share in (0.0, 0.7)
+    ]
+    assert (seen[0].amax(dim=1) - seen[0].amin(dim=1)).amax() > 0.01
+    torch.testing.assert_close(seen[0], seen[1])
