@@ -128,10 +128,6 @@ class StudentSpec(SpecPart):
     learns; not with mode feature."""
     example_share: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of each batch of the distillation drawn from the few annotated images; 0: none. Not with mode feature."""
-    logit_adjustment: Annotated[float, Field(ge=0, le=1)] | None = None
-    """How far the trained network is moved towards rare classes: by this times the logarithm of how much rarer than a
-    tenth of the annotated pixels a class is; 0: not at all. The few-label baseline is moved alike. Where classes are of
-    things nothing moves."""
     steps: Steps | None = None
     """Optimiser steps of the distillation; at most one of steps and seconds."""
     seconds: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
@@ -168,8 +164,6 @@ class StudentSpec(SpecPart):
                 raise ValueError(f"{self.architecture} learns labels or features, one after the other: no mode mix")
             if self.temperature is not None:
                 raise ValueError(f"{self.architecture} learns hard labels, which have no temperature")
-            if self.logit_adjustment is not None:
-                raise ValueError(f"{self.architecture} finds objects and has no logits per pixel to adjust")
         return self
 
     @model_validator(mode="after")

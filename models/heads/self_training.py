@@ -51,7 +51,6 @@ class SelfTrainConfig:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             augment=self.augment,
-            logit_adjustment=0.0,  # what a teacher believes, not what it would decide
             seed=self.seed * self.members + member,
         )
 

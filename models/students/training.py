@@ -59,8 +59,6 @@ class StudentTrainConfig:
     """Weight of attention transfer beside the squared error within the feature loss."""
     example_share: float = 0.5
     """Share of a distillation batch that is drawn from the few labels; in mode `feature` none is."""
-    logit_adjustment: float = 0.5
-    """How far the trained network's last layer is moved towards rare classes (docs/decisions/0035); 0: not at all."""
     ema_decay: float = 0.98
     weight_decay: float = 0.02
     seed: int = 0
@@ -115,8 +113,8 @@ def train_student(
     """Distil and fine-tune in place.
 
     Returns `{steps, seconds, augment, mode, loss_weights, curves: {distil, finetune}}` (no finetune without steps for
-    it), `labels` and `example_share` where labels are distilled, `logit_adjustment` where there was one, and `feature_timestep` where features are. `weights` are the dataset images' sampling
-    weights. With a checkpoint path the run resumes in the phase it was in. Raises ValueError where the mode needs a
+    it), `labels`, `example_share` and `logit_adjustment` (class -> offset, docs/decisions/0035) where labels are
+    distilled, and `feature_timestep` where features are. `weights` are the dataset images' sampling weights. With a checkpoint path the run resumes in the phase it was in. Raises ValueError where the mode needs a
     teacher and there is none, or one for images of another size.
     """
     augment = resolve(config.augment, examples, num_classes=len(classes))
@@ -153,11 +151,13 @@ def train_student(
     recipe: dict[str, Any] = {"mode": config.mode, "loss_weights": config.loss_weights}
     if config.mode != "feature":
         recipe |= {"labels": config.labels, "example_share": config.example_share}
+        adjusted = adjust(student, dataset, classes, device)
+        recipe |= {} if adjusted is None else {"logit_adjustment": adjusted}
     if isinstance(objective, InstanceObjective | DetectionObjective):
         recipe |= {"labels": "hard", "loss_weights": objective.loss_weights}
     if config.mode != "label" and teacher is not None:
         recipe["feature_timestep"] = teacher.tap_timestep
-    return _summary(augment, results) | recipe | _adjusted(student, examples, classes, config)
+    return _summary(augment, results) | recipe
 
 
 def _distillation(
@@ -208,14 +208,7 @@ def train_baseline(
     result = fit(
         objective, few, fit_config, device=device, progress=progress, stop=stop, checkpoint_path=checkpoint_path
     )
-    return _summary(augment, {"baseline": result}) | _adjusted(student, examples, classes, config)
-
-
-def _adjusted(
-    student: nn.Module, examples: Sequence[Example], classes: Sequence[ClassSpec], config: StudentTrainConfig
-) -> dict[str, Any]:
-    done = adjust(student, examples, classes, config.logit_adjustment)
-    return {"logit_adjustment": config.logit_adjustment} if done else {}
+    return _summary(augment, {"baseline": result})
 
 
 def _fit_config(config: StudentTrainConfig, steps: int, share: float, learning_rate: float) -> FitConfig:

@@ -93,8 +93,6 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
         {**LABEL, "student": {"mode": "feature", "example_share": 0.5}},
         {**LABEL, "student": {"labels": "crisp"}},
         {**LABEL, "student": {"example_share": 1.1}},
-        {**LABEL, "student": {"logit_adjustment": 1.1}},
-        {**LABEL, "student": {"architecture": "rtdetr_nano", "logit_adjustment": 0.0}},
         {**LABEL, "generator": None},
         {**LABEL, "head": {"kind": "pixel_mlp"}, "generator": None},
         {**LABEL, "head": {"kind": "oracle"}},

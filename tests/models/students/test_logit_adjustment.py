@@ -1,6 +1,4 @@
-"""Rare classes are moved towards, in the last layer alone."""
-
-import math
+"""A distilled student names rare classes where its teacher does; the last layer alone moves."""
 
 import numpy as np
 import pytest
@@ -8,9 +6,8 @@ import torch
 from torch import Tensor
 
 from models.contracts import ClassSpec
-from models.examples import Example
-from models.students.build import build_student, student_logits
-from models.students.logit_adjustment import LEAST_SHARE, RARE, adjust, class_shares, logit_offsets
+from models.students.build import build_student, classifier, student_logits
+from models.students.logit_adjustment import OFFSETS, adjust, best_offsets, named_by_both
 from models.students.training import StudentTrainConfig, train_baseline, train_student
 from tests.models.tiny import STUFF, disc_examples, rare_examples, soft_dataset
 
@@ -18,68 +15,111 @@ CPU = torch.device("cpu")
 THREE = (ClassSpec("ground", False), ClassSpec("cell", True), ClassSpec("rare", False))
 
 
-def example(*rows: list[int]) -> Example:
-    label_HW = np.array(rows, np.uint8)
-    return Example(np.zeros((*label_HW.shape, 3), np.uint8), label_HW)
+def undecided(rare_logit: float, *, seen: int = 50, lookalikes: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """1,000 pixels of two classes; the teacher names `seen` rare ones, to which, as to as many `lookalikes` of the
+    frequent class, the student gives `rare_logit`; it is sure of the rest."""
+    logits_NC = np.zeros((1000, 2), np.float32)
+    logits_NC[:, 1] = -9
+    logits_NC[: seen + lookalikes, 1] = rare_logit
+    named_N = np.zeros(1000, np.int64)
+    named_N[:seen] = 1
+    return logits_NC, named_N
 
 
-def test_shares_count_annotated_pixels_alone() -> None:
-    found = class_shares([example([0, 0, 0, 255], [0, 1, 255, 255]), example([1, 2, 0, 0])], 3)
-    assert found == pytest.approx([6 / 9, 2 / 9, 1 / 9])
-    assert class_shares([example([255, 255])], 3) == pytest.approx([0, 0, 0])
+def test_a_lost_class_gets_the_smallest_offset_that_brings_it_back() -> None:
+    assert best_offsets(*undecided(-1.25)) == pytest.approx([0, 1.3])
 
 
-def test_the_rarer_the_higher_and_what_is_frequent_stays() -> None:
-    ground, cell, rare = logit_offsets([example([0] * 70 + [1] * 25 + [2] * 5)], THREE, 0.5).tolist()
-    assert ground == cell == 0
-    assert rare == pytest.approx(0.5 * math.log(RARE / 0.05))
+def test_a_class_that_is_not_lost_gets_nothing() -> None:
+    assert best_offsets(*undecided(0.5)) == pytest.approx([0, 0])
 
 
-def test_what_was_never_seen_is_not_named_more_often_and_a_handful_of_pixels_is_no_measure() -> None:
-    offsets = logit_offsets([example([0] * 9_999 + [2])], THREE, 1.0).tolist()
-    assert offsets == [0, 0, pytest.approx(math.log(RARE / LEAST_SHARE))]
-    assert logit_offsets([example([255])], THREE, 1.0).tolist() == [0, 0, 0]
+def test_what_would_bring_back_more_of_others_than_of_its_own_gets_nothing() -> None:
+    assert best_offsets(*undecided(-1.25, seen=10, lookalikes=0))[1] > 0
+    assert best_offsets(*undecided(-1.25, seen=10, lookalikes=900))[1] == 0
+
+
+def test_frequent_classes_and_those_that_nobody_names_stay() -> None:
+    assert best_offsets(*undecided(-1.25, seen=150)) == pytest.approx([0, 0])
+    logits_NC, named_N = undecided(-1.25, seen=0)
+    assert best_offsets(logits_NC, named_N) == pytest.approx([0, 0])
+
+
+def test_two_rare_classes_are_weighed_against_each_other() -> None:
+    logits_NC = np.full((1000, 3), -9, np.float32)
+    logits_NC[:, 0] = 0
+    named_N = np.zeros(1000, np.int64)
+    logits_NC[:40, 1:], named_N[:40] = (-1.0, -1.5), 1
+    logits_NC[40:80, 1:], named_N[40:80] = (-2.0, -0.5), 2
+    offsets_C = best_offsets(logits_NC, named_N)
+    assert ((logits_NC + offsets_C).argmax(axis=1) == named_N).all()
+    assert set(offsets_C.tolist()) <= set(OFFSETS.astype(np.float32).tolist())
+
+
+def test_pixels_that_the_teacher_leaves_out_are_not_compared() -> None:
+    dataset = soft_dataset(disc_examples(3))
+    image_HWC, probabilities_CHW = dataset[0]
+    ignored_CHW = probabilities_CHW.copy()
+    ignored_CHW[:, :10] = 0
+    student = build_student("segformer_nano", STUFF, (32, 32))
+    logits_NC, named_N = named_by_both(student, [(image_HWC, ignored_CHW), dataset[1], dataset[2]], CPU)
+    assert logits_NC.shape == (len(named_N), len(probabilities_CHW))
+    assert len(named_N) == 3 * 32 * 32 - 10 * 32
 
 
 @pytest.mark.parametrize("architecture", ["segformer_nano", "upernet_textnet"])
 def test_the_logits_move_by_the_offsets_and_nothing_else_does(architecture: str) -> None:
-    student = build_student(architecture, STUFF, (32, 32)).eval()
+    student = build_student(architecture, STUFF, (32, 32))
+    train_baseline(student, rare_examples(4), STUFF, StudentTrainConfig(steps=60, batch_size=4), device=CPU)
+    layer = classifier(student.eval())
+    assert layer is not None and layer.bias is not None
+    layer.bias.data[1] -= 2.0  # the rare class is lost
     image_BCHW = torch.rand(2, 3, 32, 32) * 2 - 1
-    examples = rare_examples(2)
+    dataset = soft_dataset(rare_examples(4))
     with torch.inference_mode():
         before_BCHW = student_logits(student, image_BCHW)
-    assert adjust(student, examples, STUFF, 0.25)
+    offsets_C = best_offsets(*named_by_both(student, dataset, CPU))
+    named = adjust(student, dataset, STUFF, CPU)
     with torch.inference_mode():
         moved_BCHW = student_logits(student, image_BCHW) - before_BCHW
-    offsets_C = logit_offsets(examples, STUFF, 0.25)
-    assert offsets_C.unique().numel() > 1
-    torch.testing.assert_close(moved_BCHW, offsets_C[None, :, None, None].expand_as(moved_BCHW), atol=1e-5, rtol=0)
+    assert named
+    assert [named.get(spec.name, 0) for spec in STUFF] == pytest.approx(offsets_C.tolist(), abs=1e-3)
+    expected_BCHW = torch.from_numpy(offsets_C)[None, :, None, None].expand_as(moved_BCHW)
+    torch.testing.assert_close(moved_BCHW, expected_BCHW, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("architecture", ["mask2former_nano", "segformer_nano"])
 def test_where_objects_are_counted_nothing_moves(architecture: str) -> None:
     student = build_student(architecture, THREE, (32, 32))
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    assert not adjust(student, rare_examples(2), THREE, 0.5)
+    assert adjust(student, soft_dataset(rare_examples(2)), THREE, CPU) is None
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
 
 
-@pytest.mark.parametrize("distilled", [True, False])
-def test_training_adjusts_once_at_its_end(distilled: bool) -> None:
-    def trained(strength: float) -> tuple[dict[str, Tensor], dict[str, object]]:
-        config = StudentTrainConfig(steps=2, finetune_steps=1, batch_size=4, logit_adjustment=strength)
-        student, few = build_student("segformer_nano", STUFF, (32, 32)), rare_examples(2)
-        if distilled:
-            card = train_student(student, soft_dataset(disc_examples(4)), few, STUFF, config, device=CPU)
-        else:
-            card = train_baseline(student, few, STUFF, config, device=CPU)
+@pytest.mark.parametrize("finetune_steps", [0, 1])
+def test_a_distilled_student_is_adjusted_once_at_the_end(finetune_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = StudentTrainConfig(steps=20, finetune_steps=finetune_steps, batch_size=4)
+    few, dataset = rare_examples(2), soft_dataset(rare_examples(4))
+
+    def trained() -> tuple[dict[str, Tensor], dict[str, object]]:
+        student = build_student("segformer_nano", STUFF, (32, 32))
+        card = train_student(student, dataset, few, STUFF, config, device=CPU)
         return student.state_dict(), card
 
-    plain, plain_card = trained(0.0)
-    moved, card = trained(0.25)
+    moved, card = trained()
+    monkeypatch.setattr("models.students.training.adjust", lambda *_: None)
+    plain, plain_card = trained()
     changed = [name for name, value in moved.items() if not torch.equal(value, plain[name])]
     assert changed == ["decode_head.classifier.bias"]
     difference_C = moved[changed[0]] - plain[changed[0]]
-    torch.testing.assert_close(difference_C, logit_offsets(rare_examples(2), STUFF, 0.25))
-    assert card["logit_adjustment"] == 0.25
+    offsets = card["logit_adjustment"]
+    assert isinstance(offsets, dict)
+    assert offsets
+    assert difference_C.tolist() == pytest.approx([offsets.get(spec.name, 0) for spec in STUFF], abs=1e-3)
     assert "logit_adjustment" not in plain_card
+
+
+def test_without_a_teacher_nothing_is_adjusted() -> None:
+    config = StudentTrainConfig(steps=2, batch_size=4)
+    student = build_student("segformer_nano", STUFF, (32, 32))
+    assert "logit_adjustment" not in train_baseline(student, rare_examples(2), STUFF, config, device=CPU)
