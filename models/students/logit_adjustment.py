@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.contracts import ClassSpec
+from models.contracts import ClassSpec, Stop, Stopped
 from models.examples import to_float_images
 from models.students.batches import SoftDataset
 from models.students.build import classifier, student_logits
@@ -27,20 +27,26 @@ NUM_PIXELS = 200_000
 """Pixels of these images that are compared, drawn evenly."""
 OFFSETS = np.arange(0, 31) / 10
 """What a class may get. Natural logarithm of odds: 3 makes a pixel's odds for the class twenty times higher."""
-BATCH_SIZE = 16
 
 
 @torch.inference_mode()
-def named_by_both(student: nn.Module, dataset: SoftDataset, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """The student's logits, float32 NC, and the teacher's most probable channel, int64 N, at the same pixels."""
+def named_by_both(
+    student: nn.Module, dataset: SoftDataset, *, batch_size: int, device: torch.device, stop: Stop | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The student's logits, float32 NC, and the teacher's most probable channel, int64 N, at the same pixels.
+
+    Raises Stopped where `stop` answers true.
+    """
     picked = np.unique(np.linspace(0, len(dataset) - 1, min(NUM_IMAGES, len(dataset))).astype(int))
     rng = np.random.default_rng(0)
     per_image = -(-NUM_PIXELS // len(picked))
     logits: list[np.ndarray] = []
     named: list[np.ndarray] = []
     student.to(device).eval()
-    for begin in range(0, len(picked), BATCH_SIZE):
-        pairs = [dataset[int(index)] for index in picked[begin : begin + BATCH_SIZE]]
+    for begin in range(0, len(picked), batch_size):
+        if stop is not None and stop():
+            raise Stopped
+        pairs = [dataset[int(index)] for index in picked[begin : begin + batch_size]]
         logits_BCHW = student_logits(student, to_float_images([image_HWC for image_HWC, _ in pairs]).to(device))
         for logits_CHW, (_, probabilities_CHW) in zip(logits_BCHW.float().cpu().numpy(), pairs, strict=True):
             labelled_N = np.flatnonzero(probabilities_CHW.sum(axis=0).reshape(-1))
@@ -78,15 +84,22 @@ def _mean_iou(predicted_N: np.ndarray, named_N: np.ndarray, shares_C: np.ndarray
 
 @torch.no_grad()
 def adjust(
-    student: nn.Module, dataset: SoftDataset, classes: Sequence[ClassSpec], device: torch.device
+    student: nn.Module,
+    dataset: SoftDataset,
+    classes: Sequence[ClassSpec],
+    *,
+    batch_size: int,
+    device: torch.device,
+    stop: Stop | None = None,
 ) -> dict[str, float] | None:
     """Add the offsets to the last layer of a distilled network, once.
 
-    Returns the offset of each class that got one; None where there are things or no logits per pixel.
+    Returns the offset of each class that got one; None where there are things or no logits per pixel. Raises Stopped
+    where `stop` answers true.
     """
     layer = classifier(student)
     if layer is None or layer.bias is None or any(spec.thing for spec in classes):
         return None
-    offsets_C = best_offsets(*named_by_both(student, dataset, device))
+    offsets_C = best_offsets(*named_by_both(student, dataset, batch_size=batch_size, device=device, stop=stop))
     layer.bias += torch.from_numpy(offsets_C).to(layer.bias)
     return {spec.name: round(float(offset), 3) for spec, offset in zip(classes, offsets_C, strict=True) if offset > 0}

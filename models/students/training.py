@@ -151,7 +151,7 @@ def train_student(
     recipe: dict[str, Any] = {"mode": config.mode, "loss_weights": config.loss_weights}
     if config.mode != "feature":
         recipe |= {"labels": config.labels, "example_share": config.example_share}
-        adjusted = adjust(student, dataset, classes, device)
+        adjusted = adjust(student, dataset, classes, batch_size=config.batch_size, device=device, stop=stop)
         recipe |= {} if adjusted is None else {"logit_adjustment": adjusted}
     if isinstance(objective, InstanceObjective | DetectionObjective):
         recipe |= {"labels": "hard", "loss_weights": objective.loss_weights}

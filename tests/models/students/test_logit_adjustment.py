@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.contracts import ClassSpec
+from models.contracts import ClassSpec, Stopped
 from models.students.build import build_student, classifier, student_logits
 from models.students.logit_adjustment import OFFSETS, adjust, best_offsets, named_by_both
 from models.students.training import StudentTrainConfig, train_baseline, train_student
@@ -62,7 +62,9 @@ def test_pixels_that_the_teacher_leaves_out_are_not_compared() -> None:
     ignored_CHW = probabilities_CHW.copy()
     ignored_CHW[:, :10] = 0
     student = build_student("segformer_nano", STUFF, (32, 32))
-    logits_NC, named_N = named_by_both(student, [(image_HWC, ignored_CHW), dataset[1], dataset[2]], CPU)
+    logits_NC, named_N = named_by_both(
+        student, [(image_HWC, ignored_CHW), dataset[1], dataset[2]], batch_size=2, device=CPU
+    )
     assert logits_NC.shape == (len(named_N), len(probabilities_CHW))
     assert len(named_N) == 3 * 32 * 32 - 10 * 32
 
@@ -72,14 +74,15 @@ def test_the_logits_move_by_the_offsets_and_nothing_else_does(architecture: str)
     student = build_student(architecture, STUFF, (32, 32))
     train_baseline(student, rare_examples(4), STUFF, StudentTrainConfig(steps=60, batch_size=4), device=CPU)
     layer = classifier(student.eval())
-    assert layer is not None and layer.bias is not None
+    assert layer is not None
+    assert layer.bias is not None
     layer.bias.data[1] -= 2.0  # the rare class is lost
     image_BCHW = torch.rand(2, 3, 32, 32) * 2 - 1
     dataset = soft_dataset(rare_examples(4))
     with torch.inference_mode():
         before_BCHW = student_logits(student, image_BCHW)
-    offsets_C = best_offsets(*named_by_both(student, dataset, CPU))
-    named = adjust(student, dataset, STUFF, CPU)
+    offsets_C = best_offsets(*named_by_both(student, dataset, batch_size=4, device=CPU))
+    named = adjust(student, dataset, STUFF, batch_size=4, device=CPU)
     with torch.inference_mode():
         moved_BCHW = student_logits(student, image_BCHW) - before_BCHW
     assert named
@@ -92,7 +95,7 @@ def test_the_logits_move_by_the_offsets_and_nothing_else_does(architecture: str)
 def test_where_objects_are_counted_nothing_moves(architecture: str) -> None:
     student = build_student(architecture, THREE, (32, 32))
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    assert adjust(student, soft_dataset(rare_examples(2)), THREE, CPU) is None
+    assert adjust(student, soft_dataset(rare_examples(2)), THREE, batch_size=2, device=CPU) is None
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
 
 
@@ -107,7 +110,7 @@ def test_a_distilled_student_is_adjusted_once_at_the_end(finetune_steps: int, mo
         return student.state_dict(), card
 
     moved, card = trained()
-    monkeypatch.setattr("models.students.training.adjust", lambda *_: None)
+    monkeypatch.setattr("models.students.training.adjust", lambda *_, **__: None)
     plain, plain_card = trained()
     changed = [name for name, value in moved.items() if not torch.equal(value, plain[name])]
     assert changed == ["decode_head.classifier.bias"]
@@ -123,3 +126,9 @@ def test_without_a_teacher_nothing_is_adjusted() -> None:
     config = StudentTrainConfig(steps=2, batch_size=4)
     student = build_student("segformer_nano", STUFF, (32, 32))
     assert "logit_adjustment" not in train_baseline(student, rare_examples(2), STUFF, config, device=CPU)
+
+
+def test_a_stop_is_heeded_between_batches() -> None:
+    student, asked = build_student("segformer_nano", STUFF, (32, 32)), iter([False, True])
+    with pytest.raises(Stopped):
+        adjust(student, soft_dataset(rare_examples(6)), STUFF, batch_size=2, device=CPU, stop=lambda: next(asked))
