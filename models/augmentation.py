@@ -18,6 +18,10 @@ from models.examples import Example
 
 GREY = 1e-3
 """Images whose channels differ by less have no colour; values are in [-1, 1]."""
+SIDED = 10.0
+"""Asymmetry from which left and right differ: they are alike in nearly all domains, and five images may lean by chance."""
+UPRIGHT = 2.0
+"""Asymmetry from which above and below differ: they do in most domains that have a ground."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,13 @@ def measure_symmetry(examples: Sequence[Example], *, num_classes: int, grid: int
     """(left-right, top-bottom): may images be mirrored that way without leaving the domain?
 
     The labels' coarse layout is compared with its mirror image. Where the mean difference over the examples is large
-    against its own scatter (pooled squared t statistic above 3; 1 is expected of a symmetric domain), the side matters.
+    against its own scatter (`SIDED`, `UPRIGHT`; docs/decisions/0036), the side matters. One example says nothing:
+    left and right are alike, above and below are not.
     """
+    if len(examples) < 2:
+        return True, False
     layouts = np.stack([_layout(example.label_HW, num_classes, grid) for example in examples])
-    return _is_symmetric(layouts, axis=3), _is_symmetric(layouts, axis=2)
+    return _asymmetry(layouts, axis=3) <= SIDED, _asymmetry(layouts, axis=2) <= UPRIGHT
 
 
 def mirrors(across: bool, upside_down: bool) -> list[tuple[int, ...]]:
@@ -103,14 +110,12 @@ def _layout(label_HW: np.ndarray, num_classes: int, grid: int) -> np.ndarray:
     return layout
 
 
-def _is_symmetric(layouts: np.ndarray, axis: int) -> bool:
+def _asymmetry(layouts: np.ndarray, axis: int) -> float:
+    """Pooled squared t statistic of the difference from the mirror image; 1 is expected of a symmetric domain."""
     difference = layouts - np.flip(layouts, axis=axis)
-    count = len(layouts)
-    if count < 2:
-        return axis == 3
-    signal = float((difference.mean(axis=0) ** 2).sum()) * count
+    signal = float((difference.mean(axis=0) ** 2).sum()) * len(layouts)
     scatter = float(difference.var(axis=0, ddof=1).sum())
-    return signal <= 3.0 * scatter + 1e-9
+    return signal / (scatter + 1e-9)
 
 
 def _random_grid(shape: torch.Size, config: AugmentConfig, generator: torch.Generator) -> torch.Tensor:

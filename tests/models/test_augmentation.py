@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models.augmentation import AugmentConfig, augment, measure_symmetry, resolve
+from models.augmentation import SIDED, AugmentConfig, _asymmetry, _layout, augment, measure_symmetry, resolve
 from models.examples import Example
 from tests.models.tiny import disc_examples
 
@@ -54,6 +54,31 @@ def test_upright_pictures_are_not_turned_over() -> None:
     assert measure_symmetry(upright, num_classes=2) == (True, False)
     resolved = resolve(AugmentConfig(), upright, num_classes=2)
     assert (resolved.horizontal_flip, resolved.vertical_flip, resolved.rotation) == (True, False, 15.0)
+
+
+def standing(*columns: int) -> list[Example]:
+    """Images of one upright figure each, at these columns."""
+    examples = []
+    for column in columns:
+        label = np.zeros((32, 32), np.uint8)
+        label[12:30, column : column + 8] = 1
+        examples.append(Example(np.zeros((32, 32, 3), np.uint8), label))
+    return examples
+
+
+def test_five_figures_that_lean_to_one_side_by_chance_may_be_mirrored() -> None:
+    leaning = standing(4, 6, 8, 5, 13)
+    layouts = np.stack([_layout(example.label_HW, 2, 4) for example in leaning])
+    assert 3 < _asymmetry(layouts, axis=3) < SIDED
+    assert measure_symmetry(leaning, num_classes=2) == (True, False)
+
+
+def test_what_is_always_on_the_left_is_not_mirrored() -> None:
+    assert measure_symmetry(standing(2, 3, 2, 4, 3), num_classes=2) == (False, False)
+
+
+def test_one_image_says_nothing_of_its_sides() -> None:
+    assert measure_symmetry(standing(2), num_classes=2) == (True, False)
 
 
 def test_scattered_things_may_be_turned_any_way() -> None:
