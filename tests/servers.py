@@ -91,7 +91,8 @@ def s3_server(bucket: str = "factory") -> Iterator[S3Address]:
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-master.volumeSizeLimitMB=64",
-        "-volume.max=20",
+        # What is deleted is not given back soon, and the chaos tests write checkpoints by the gigabyte.
+        "-volume.max=200",
         "-master.telemetry=false",
     ]
     arguments += [f"-{part}.port={free_port()}" for part in ("master", "volume", "filer")]

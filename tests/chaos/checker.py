@@ -50,6 +50,13 @@ def has_ended(factory: Factory, job_ids: Iterable[str]) -> bool:
         return all(jobs.get(work, job_id).state in ENDED for job_id in job_ids)
 
 
+def errors(factory: Factory, job_ids: Iterable[str]) -> dict[str, Any]:
+    """What the jobs that did not succeed say of it."""
+    with factory.read() as work:
+        found = [jobs.get(work, job_id) for job_id in job_ids]
+    return {job.id: job.error or job.state for job in found if job.state != "succeeded"}
+
+
 def assert_done_once(work: Work, job_id: str) -> None:
     """Every step succeeded once, tokens only grew, the job ended once and has one of each result."""
     found = list(work.session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id)))

@@ -37,6 +37,7 @@ def test_the_first_worker_of_every_kind_of_step_is_killed(
     plan = dataclasses.replace(plan, points=dict.fromkeys(HANDLERS, point))
     with opened(copied) as factory, Fleet(copied, plan, size=2) as fleet:
         fleet.tend_until(lambda: checker.has_ended(factory, template.ids), seconds=800)
+        assert checker.errors(factory, template.ids) == {}, fleet.log.read_text()[-4000:]
         strikes = plan.struck()
         assert fleet.exits == [-9] * len(strikes)
         assert {strike.kind for strike in strikes} == set(HANDLERS)
