@@ -17,6 +17,7 @@ from typing import IO
 from service.formats.archive_entries import Entry, directory_faults, visible_entries
 from service.formats.limits import UploadLimits
 from service.formats.problems import FileProblem, ProblemList
+from service.formats.zip_records import find_directory
 
 READ_BYTES = 256 * 1024
 
@@ -38,9 +39,6 @@ BROKEN = (
 on_read: ContextVar[Callable[[str], object] | None] = ContextVar("on_read", default=None)
 """Told the name of every file before it is read: a reading process that ends can be said to have ended there."""
 
-END = struct.Struct("<4s4H2LH")
-END64 = struct.Struct("<4sQ2H2L4Q")
-LOCATOR64 = struct.Struct("<4sLQL")
 DIRECTORY_BYTES_PER_ENTRY = 1024
 
 
@@ -112,31 +110,7 @@ def _open(file: IO[bytes]) -> zipfile.ZipFile:
 
 def _check_end_record(file: IO[bytes], limits: UploadLimits) -> None:
     """Reads the end record before zipfile builds an object per entry: one disk, a bearable directory."""
-    size = file.seek(0, 2)
-    if size == 0:
-        raise FileProblem("is empty")
-    tail_at = max(0, size - END.size - 0xFFFF)
-    file.seek(tail_at)
-    tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < END.size:
-        raise FileProblem("is not a zip file, or is cut short: it has no end record")
-    _, disk, start_disk, _, entries, directory_bytes, _, _ = END.unpack_from(tail, at)
-    if disk or start_disk:
-        raise FileProblem("is one part of a zip over several disks; send one whole zip")
-    if at >= LOCATOR64.size and tail[at - LOCATOR64.size :].startswith(b"PK\x06\x07"):
-        entries, directory_bytes = _end64(file, LOCATOR64.unpack_from(tail, at - LOCATOR64.size), size)
-    if entries > limits.max_entries or directory_bytes > limits.max_entries * DIRECTORY_BYTES_PER_ENTRY:
-        raise FileProblem(f"names more than {limits.max_entries:,} entries")
-
-
-def _end64(file: IO[bytes], locator: tuple[bytes, int, int, int], size: int) -> tuple[int, int]:
-    """(entries, directory bytes) of the zip64 end record."""
-    _, disk, offset, disks = locator
-    if disk or disks > 1 or offset + END64.size > size:
-        raise FileProblem("has a zip64 end record that cannot be right")
-    file.seek(offset)
-    record = END64.unpack(file.read(END64.size))
-    if record[0] != b"PK\x06\x06":
-        raise FileProblem("has a zip64 end record that cannot be right")
-    return record[7], record[8]
+    directory = find_directory(file)
+    most = limits.max_entries
+    if directory.entries > most or directory.num_bytes > most * DIRECTORY_BYTES_PER_ENTRY:
+        raise FileProblem(f"names more than {most:,} entries")

@@ -1,8 +1,9 @@
 """The layout of a COCO zip that this project writes, so that a million images are written and checked in flat memory.
 
 images/{key}.png         RGB
-masks/{key}.png          indexed; value = position in classes.json, 255 = ignore
-annotations.json         COCO, one record per line, annotations in the order of their images
+masks/{key}.png          indexed; value = position in classes.json, 255 = ignore; image and mask alternate, in the
+                         order of `file_order`
+annotations.json         COCO, one record per line, images in the order of their files, annotations in that of images
 classes.json             the class list with the background
 README.md                the data card
 validation.json          the validator's report
@@ -10,7 +11,6 @@ validation.json          the validator's report
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -23,7 +23,6 @@ ANNOTATIONS, CLASSES, CARD, VALIDATION = "annotations.json", "classes.json", "RE
 CHUNK_RECORDS = 500
 COPY_BYTES = 1024**2
 MAX_LINE = 512 * 1024**2
-TIME = (1980, 1, 1, 0, 0, 0)
 IMAGES_LINE, ANNOTATIONS_LINE, BETWEEN, END = b'"images":[\n', b'"annotations":[\n', b"],\n", b"]}\n"
 
 
@@ -31,11 +30,9 @@ class LayoutError(ValueError):
     """The zip is not of this layout."""
 
 
-def member(name: str) -> zipfile.ZipInfo:
-    """A stored member with a fixed time and mode: the same input gives the same bytes."""
-    info = zipfile.ZipInfo(name, TIME)
-    info.external_attr = 0o644 << 16
-    return info
+def file_order(name: str) -> tuple[int, str]:
+    """Names, or keys, ascend by this, so that one comparison finds what comes twice: 9 < 10, as numbers do."""
+    return len(name), name
 
 
 def category_ids(classes: Sequence[LabelClass]) -> dict[int, int]:
@@ -72,12 +69,12 @@ class RecordLines:
         if len(self._waiting) >= CHUNK_RECORDS:
             self._flush(b",\n")
 
-    def copy_to(self, target: IO[bytes]) -> None:
+    def chunks(self) -> Iterator[bytes]:
         """Everything added so far."""
         self._flush(b"\n")
         self._file.seek(0)
         while chunk := self._file.read(COPY_BYTES):
-            target.write(chunk)
+            yield chunk
 
     def _flush(self, end: bytes) -> None:
         if self._waiting:
@@ -89,38 +86,38 @@ class RecordLines:
             self._file.truncate()
 
 
-def write_document(target: IO[bytes], head: dict[str, Any], images: RecordLines, annotations: RecordLines) -> None:
-    """`head` is info, licenses and categories."""
-    target.write(orjson.dumps(head)[:-1] + b",\n" + IMAGES_LINE)
-    images.copy_to(target)
-    target.write(BETWEEN + ANNOTATIONS_LINE)
-    annotations.copy_to(target)
-    target.write(END)
+def document(head: dict[str, Any], images: RecordLines, annotations: RecordLines) -> Iterator[bytes]:
+    """The bytes of `ANNOTATIONS`; `head` is info, licenses and categories."""
+    yield orjson.dumps(head)[:-1] + b",\n" + IMAGES_LINE
+    yield from images.chunks()
+    yield BETWEEN + ANNOTATIONS_LINE
+    yield from annotations.chunks()
+    yield END
 
 
-def read_head(archive: zipfile.ZipFile) -> dict[str, Any]:
-    """info, licenses and categories. Raises `LayoutError`."""
-    with archive.open(ANNOTATIONS) as stream:
-        line = _line(stream)
+def read_head(stream: IO[bytes]) -> dict[str, Any]:
+    """info, licenses and categories from the beginning of the document. Raises `LayoutError`."""
+    line = _line(stream)
     if not line.endswith(b",\n"):
         raise LayoutError("the first line is not the head of the document")
     return _record(line[:-2] + b"}")
 
 
-def read_records(archive: zipfile.ZipFile, section: bytes) -> Iterator[dict[str, Any]]:
-    """The records of `IMAGES_LINE` or `ANNOTATIONS_LINE`, streamed. Raises `LayoutError`."""
-    with archive.open(ANNOTATIONS) as stream:
-        _line(stream)
-        for wanted, end in ((IMAGES_LINE, BETWEEN), (ANNOTATIONS_LINE, END)):
-            if _line(stream) != wanted:
-                raise LayoutError(f"the line {wanted.decode().strip()} is not where it belongs")
-            more = True
-            while (line := _line(stream)) != end:
-                if not more:
-                    raise LayoutError("a comma between two records is missing")
-                more = line.endswith(b",\n")
-                if wanted == section:
-                    yield _record(line.rstrip(b",\n"))
+def read_records(stream: IO[bytes], section: bytes) -> Iterator[dict[str, Any]]:
+    """The records of `IMAGES_LINE` or `ANNOTATIONS_LINE`; reads the document to its end. Raises `LayoutError`."""
+    _line(stream)
+    for wanted, end in ((IMAGES_LINE, BETWEEN), (ANNOTATIONS_LINE, END)):
+        if _line(stream) != wanted:
+            raise LayoutError(f"the line {wanted.decode().strip()} is not where it belongs")
+        more = True
+        while (line := _line(stream)) != end:
+            if not more:
+                raise LayoutError("a comma between two records is missing")
+            more = line.endswith(b",\n")
+            if wanted == section:
+                yield _record(line.rstrip(b",\n"))
+    if stream.read(1):
+        raise LayoutError("the document goes on behind its end")
 
 
 def _line(stream: IO[bytes]) -> bytes:

@@ -1,13 +1,12 @@
 """`validate_coco_zip`: reads a written COCO zip again, by other code than wrote it, and holds it against its masks.
 
-Streams: images and annotations are walked side by side, both in the order of image ids.
+Streams: images, annotations and the zip's directory are walked side by side, merged like sorted lists.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,12 +24,15 @@ from service.formats.coco_layout import (
     LayoutError,
     categories,
     category_ids,
+    file_order,
     names_of,
     read_head,
     read_records,
 )
 from service.formats.png import decode_plain_png
 from service.formats.problems import FileProblem, ProblemList
+from service.formats.zip_reader import ZipReader
+from service.formats.zip_records import Member
 
 CHECKS = (
     "every image and mask of the archive has a record, and every record its files, of the size it names",
@@ -40,7 +42,8 @@ CHECKS = (
     "areas are true pixel counts, boxes the true half-open boxes, iscrowd 0",
     "annotations do not overlap, and together they are the mask, pixel by pixel",
 )
-UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, KeyError, SyntaxError, ValueError, TypeError, EOFError)
+UNREADABLE = (OSError, LookupError, SyntaxError, ValueError, TypeError, EOFError)
+"""What content that is not of this form may raise; `FileProblem` and `LayoutError` are `ValueError`."""
 
 
 def validate_coco_zip(path: Path | str | IO[bytes]) -> dict[str, Any]:
@@ -51,8 +54,8 @@ def validate_coco_zip(path: Path | str | IO[bytes]) -> dict[str, Any]:
     problems = ProblemList()
     validation: _Validation | None = None
     try:
-        with zipfile.ZipFile(path) as archive:
-            validation = _Validation(archive, problems)
+        with _opened(path) as file:
+            validation = _Validation(ZipReader(file), problems)
             validation.run()
     except UNREADABLE as error:
         problems.add(ANNOTATIONS if isinstance(error, LayoutError) else "archive", f"cannot be read: {error}")
@@ -65,15 +68,21 @@ def validate_coco_zip(path: Path | str | IO[bytes]) -> dict[str, Any]:
     }
 
 
+def _opened(path: Path | str | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    return open(path, "rb") if isinstance(path, Path | str) else nullcontext(path)
+
+
 class _Validation:
-    def __init__(self, archive: zipfile.ZipFile, problems: ProblemList) -> None:
+    def __init__(self, archive: ZipReader, problems: ProblemList) -> None:
         self._archive, self._problems = archive, problems
-        listed = orjson.loads(archive.read(CLASSES))
+        class_list, self._document = archive.find(CLASSES, ANNOTATIONS)
+        listed = orjson.loads(archive.read(class_list))
         self._classes: list[LabelClass] = names_of(listed["classes"])
         self._labels = {number: index for index, number in category_ids(self._classes).items()}
         background = background_index(self._classes)
         self._bare = IGNORE if background is None else background
-        self._files = {i.filename for i in archive.infolist() if i.filename.startswith(("images/", "masks/"))}
+        self._files = _Files(archive.members(), problems)
+        self._last_name = ""
         self._num_images = self._num_annotations = 0
         self._class_annotations = np.zeros(len(self._classes), np.int64)
         self._pixels = np.zeros(256, np.int64)
@@ -87,30 +96,33 @@ class _Validation:
         }
 
     def run(self) -> None:
-        head = read_head(self._archive)
+        head = read_head(self._archive.open(self._document))
         if head.get("categories") != categories(self._classes):
             self._problems.add(f"{ANNOTATIONS}: categories", f"are not those of {CLASSES}")
-        annotations = _Groups(read_records(self._archive, ANNOTATIONS_LINE))
+        annotations = _Groups(read_records(self._archive.open(self._document), ANNOTATIONS_LINE))
         last_image = 0
-        for record in read_records(self._archive, IMAGES_LINE):
+        for record in read_records(self._archive.open(self._document), IMAGES_LINE):
             place = f"{ANNOTATIONS}: images[{self._num_images}]"
             self._num_images += 1
             if type(record.get("id")) is not int or record["id"] <= last_image:
                 self._problems.add(f"{place}.id", "is not larger than the one before")
                 continue
             last_image = record["id"]
+            its_annotations = annotations.of(last_image)
             with self._problems.at(place):
-                self._image(record, annotations.of(last_image))
+                self._image(record, its_annotations)
         if annotations.left():
             self._problems.add(
                 f"{ANNOTATIONS}: annotations", "refer to an image that is not there, or are out of order"
             )
-        for name in sorted(self._files)[:10]:
-            self._problems.add(name, "has no record")
+        self._files.finish()
 
     def _image(self, record: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
         height, width, name = record["height"], record["width"], record["file_name"]
-        image, mask = self._pixels_of(f"images/{name}"), self._pixels_of(f"masks/{name}")
+        if file_order(name) <= file_order(self._last_name):
+            raise FileProblem(f"{name!r} comes after {self._last_name!r}: named twice, or out of order", ".file_name")
+        self._last_name = name
+        image, mask = self._pixels_of("images", name), self._pixels_of("masks", name)
         if image.shape != (height, width, 3) or mask.shape != (height, width):
             raise FileProblem("has another size than its image or its mask")
         painted = np.full((height, width), self._bare, np.uint8)
@@ -153,11 +165,42 @@ class _Validation:
         painted[mask] = label
         self._class_annotations[label] += 1
 
-    def _pixels_of(self, name: str) -> NDArray[Any]:
-        if name not in self._files:
-            raise FileProblem(f"{name!r} is not in the archive, or is named twice", ".file_name")
-        self._files.discard(name)
-        return decode_plain_png(self._archive.read(name))
+    def _pixels_of(self, folder: str, name: str) -> NDArray[Any]:
+        return decode_plain_png(self._archive.read(self._files.take(f"{folder}/{name}")))
+
+
+class _Files:
+    """Images and masks of the archive in its order, each to be taken once, without holding more than the next."""
+
+    def __init__(self, members: Iterator[Member], problems: ProblemList) -> None:
+        self._members = (member for member in members if member.name.startswith(("images/", "masks/")))
+        self._next = next(self._members, None)
+        self._problems = problems
+
+    def take(self, name: str) -> Member:
+        """The file of this name; what should have come before it has no record."""
+        while self._next is not None and _place(self._next.name) < _place(name):
+            self._skip(self._next)
+        if self._next is None or self._next.name != name:
+            before = "the end" if self._next is None else repr(self._next.name)
+            raise FileProblem(f"{name!r} is not in the archive, or not before {before}", ".file_name")
+        found, self._next = self._next, next(self._members, None)
+        return found
+
+    def finish(self) -> None:
+        """What was not taken has no record."""
+        while self._next is not None:
+            self._skip(self._next)
+
+    def _skip(self, member: Member) -> None:
+        self._problems.add(member.name, "has no record")
+        self._next = next(self._members, None)
+
+
+def _place(name: str) -> tuple[tuple[int, str], str]:
+    """A file's place in the layout: an image, then its mask."""
+    folder, _, file = name.partition("/")
+    return file_order(file), folder
 
 
 class _Groups:

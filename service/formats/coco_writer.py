@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -23,13 +22,14 @@ from service.formats.coco_layout import (
     RecordLines,
     categories,
     category_ids,
-    member,
-    write_document,
+    document,
+    file_order,
 )
 from service.formats.coco_validator import validate_coco_zip
 from service.formats.colors import rgb
 from service.formats.png import encode_image_png, encode_label_png
 from service.formats.shard import ShardSample
+from service.formats.zip_writer import ZipWriter
 
 EXTRA_MEMBERS = ("uncertainty", "pool", "seed", "name")
 """Metadata of a sample that its COCO image record keeps."""
@@ -55,35 +55,33 @@ def write_coco_zip(
 ) -> dict[str, Any]:
     """Writes to a seekable file open for reading and writing (`w+b`); the validator's report goes inside.
 
-    `shards` is the samples of all shards one after another; `scratch` is a folder for the annotations while the
-    images stream. Returns `{num_images, num_annotations, num_skipped, num_bytes, class_annotations, class_pixels,
-    ignore_pixels, validation}`. Raises `CocoExportError` when the report finds a fault.
+    `shards` is the samples of all shards one after another, keys ascending by `file_order`; `scratch` is a folder for
+    the annotations and the zip's directory while the images stream: memory does not grow with the images. Returns
+    `{num_images, num_annotations, num_skipped, num_bytes, class_annotations, class_pixels, ignore_pixels, validation}`.
+    Raises `CocoExportError` when the report finds a fault, `ValueError` for a sample that cannot be exported.
     """
-    stats = _write(fileobj, classes, shards, info, keep, scratch)
-    report = validate_coco_zip(fileobj)
-    if not report["valid"] or any(
-        report[key] != stats[key] for key in ("num_images", "num_annotations", "class_pixels")
-    ):
-        raise CocoExportError(report)
-    with zipfile.ZipFile(fileobj, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(member(VALIDATION), orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    with ZipWriter(fileobj, scratch) as archive:
+        stats = _write(archive, classes, shards, info, keep, scratch)
+        report = validate_coco_zip(fileobj)
+        if not report["valid"] or any(
+            report[key] != stats[key] for key in ("num_images", "num_annotations", "class_pixels")
+        ):
+            raise CocoExportError(report)
+        archive.add(VALIDATION, orjson.dumps(report, option=orjson.OPT_INDENT_2))
+        archive.finish()
     return {**stats, "num_bytes": fileobj.seek(0, 2), "validation": report}
 
 
 def _write(
-    fileobj: IO[bytes],
+    archive: ZipWriter,
     classes: Sequence[LabelClass],
     shards: Iterable[ShardSample],
     info: dict[str, Any],
     keep: Callable[[ShardSample], bool] | None,
     scratch: Path | None,
 ) -> dict[str, Any]:
-    """All but the report; the zip's directory, in memory while it grows, is let go before the zip is read again."""
-    with (
-        tempfile.TemporaryFile(dir=scratch) as images,
-        tempfile.TemporaryFile(dir=scratch) as annotations,
-        zipfile.ZipFile(fileobj, "w", zipfile.ZIP_STORED) as archive,
-    ):
+    """A whole zip, but for the report."""
+    with tempfile.TemporaryFile(dir=scratch) as images, tempfile.TemporaryFile(dir=scratch) as annotations:
         writer = _Writer(archive, classes, RecordLines(images), RecordLines(annotations))
         for sample in shards:
             if keep is None or keep(sample):
@@ -91,6 +89,7 @@ def _write(
             else:
                 writer.num_skipped += 1
         writer.finish(info)
+    archive.finish()
     return writer.statistics()
 
 
@@ -111,14 +110,14 @@ def annotation_record(
 
 class _Writer:
     def __init__(
-        self, archive: zipfile.ZipFile, classes: Sequence[LabelClass], images: RecordLines, annotations: RecordLines
+        self, archive: ZipWriter, classes: Sequence[LabelClass], images: RecordLines, annotations: RecordLines
     ) -> None:
         self._archive, self._classes, self._images, self._annotations = archive, classes, images, annotations
         self._ids = category_ids(classes)
         self._things = [index for index, c in enumerate(classes) if c.thing]
         self._palette = [rgb(c.color) for c in classes]
         self._skipped_keys = tuple(k for k in (background_index(classes), IGNORE) if k is not None)
-        self._keys: set[str] = set()
+        self._last_key = ""
         self._class_annotations = np.zeros(len(classes), np.int64)
         self._pixels = np.zeros(256, np.int64)
         self.num_skipped = 0
@@ -126,16 +125,18 @@ class _Writer:
     def add(self, sample: ShardSample) -> None:
         """Writes image and mask, remembers the records."""
         label = sample.label_HW
-        if label is None or label.shape != sample.image_HWC.shape[:2] or sample.key in self._keys:
-            raise ValueError(f"sample {sample.key!r} has no label map of its image's size, or comes twice")
-        self._keys.add(sample.key)
+        if label is None or label.shape != sample.image_HWC.shape[:2]:
+            raise ValueError(f"sample {sample.key!r} has no label map of its image's size")
+        if file_order(sample.key) <= file_order(self._last_key):
+            raise ValueError(f"sample {sample.key!r} comes after {self._last_key!r}: twice, or out of order")
+        self._last_key = sample.key
         pixels = np.bincount(label.reshape(-1), minlength=256)
         if pixels[len(self._classes) : IGNORE].any():
             raise ValueError(f"sample {sample.key!r} has a label value that is no class")
         self._pixels += pixels
         png = sample.image_png if sample.image_png is not None else encode_image_png(sample.image_HWC)
-        self._archive.writestr(member(f"images/{sample.key}.png"), png)
-        self._archive.writestr(member(f"masks/{sample.key}.png"), encode_label_png(label, self._palette))
+        self._archive.add(f"images/{sample.key}.png", png)
+        self._archive.add(f"masks/{sample.key}.png", encode_label_png(label, self._palette))
         self._images.add(self._image_record(sample, label))
         for region in rle.encode_regions(self._regions(sample, label), skip=self._skipped_keys):
             self._annotations.add(self._annotation_record(region, (label.shape[0], label.shape[1])))
@@ -168,11 +169,10 @@ class _Writer:
         """Writes what follows the images."""
         licences = [{"id": 1, "name": info["license"], "url": info.get("license_url", "")}] if "license" in info else []
         head = {"info": info, "licenses": licences, "categories": categories(self._classes)}
-        with self._archive.open(member(ANNOTATIONS), "w", force_zip64=True) as target:
-            write_document(target, head, self._images, self._annotations)
+        self._archive.add_chunks(ANNOTATIONS, document(head, self._images, self._annotations))
         listed = {"classes": [c.to_json() for c in self._classes]}
-        self._archive.writestr(member(CLASSES), orjson.dumps(listed, option=orjson.OPT_INDENT_2))
-        self._archive.writestr(member(CARD), data_card(self._classes, info, self.statistics()))
+        self._archive.add(CLASSES, orjson.dumps(listed, option=orjson.OPT_INDENT_2))
+        self._archive.add(CARD, data_card(self._classes, info, self.statistics()).encode())
 
     def statistics(self) -> dict[str, Any]:
         return {

@@ -51,7 +51,8 @@ def _palette(colors: Sequence[tuple[int, int, int]] | None) -> list[int]:
     table = _voc_colors().copy()
     for index, color in enumerate(colors or ()):
         table[index] = color
-    return [int(v) for v in table.reshape(-1)]
+    values: list[int] = table.reshape(-1).tolist()
+    return values
 
 
 @cache

@@ -22,6 +22,7 @@ from service.formats.annotation_upload import read_annotations
 from service.formats.coco_validator import validate_coco_zip
 from service.formats.coco_writer import CocoExportError, write_coco_zip
 from service.formats.shard import ShardSample
+from tests.service.formats.test_zip_writer import check_with_unzip
 from tests.service.formats.uploads import picture
 
 CLASSES = (
@@ -180,6 +181,27 @@ def test_samples_that_cannot_be_exported_are_refused(tmp_path: Path, sample: Sha
         export(tmp_path / "a.zip", [sample])
 
 
+@pytest.mark.parametrize("keys", [["1", "1"], ["2", "1"], ["10", "9"], ["1", "2", "1"]])
+def test_samples_come_in_order_and_once(tmp_path: Path, keys: list[str]) -> None:
+    many = [ShardSample(key, picture(1, 4, 4), np.zeros((4, 4), np.uint8)) for key in keys]
+    with pytest.raises(ValueError, match=f"sample '{keys[-1]}' comes after '{keys[-2]}'"):
+        export(tmp_path / "a.zip", many)
+
+
+def test_keys_ascend_as_numbers_do(tmp_path: Path) -> None:
+    many = [ShardSample(key, picture(1, 4, 4), np.zeros((4, 4), np.uint8)) for key in ("9", "10", "0999", "1000")]
+    assert export(tmp_path / "a.zip", many)["validation"]["valid"]
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist()[2:4] == ["images/10.png", "masks/10.png"]
+
+
+def test_other_tools_find_the_zip_whole(tmp_path: Path) -> None:
+    export(tmp_path / "a.zip", samples())
+    check_with_unzip(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.testzip() is None
+
+
 labels = hnp.arrays(np.uint8, (7, 9), elements=st.sampled_from([0, 1, 2, 2, 255]))
 ids = hnp.arrays(np.uint16, (7, 9), elements=st.sampled_from([0, 1, 2, 65_535]))
 pairs = st.lists(st.tuples(labels, ids), min_size=1, max_size=3)
@@ -265,6 +287,59 @@ def test_a_file_without_a_record_is_found(tmp_path: Path) -> None:
     assert validate_coco_zip(tmp_path / "a.zip")["problems"] == [
         {"place": "images/extra.png", "message": "has no record"}
     ]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An export of three images."""
+    path = tmp_path_factory.mktemp("sound") / "a.zip"
+    export(path, samples(3))
+    return path.read_bytes()
+
+
+PICTURES = [f"{folder}/{number:06}.png" for number in range(3) for folder in ("images", "masks")]
+listings = st.one_of(
+    st.permutations(PICTURES),
+    st.lists(st.sampled_from(PICTURES), max_size=8),
+    st.tuples(st.sampled_from(["images/a.png", "masks/0000001.png", *PICTURES]), st.integers(0, 6)).map(
+        lambda more: [*PICTURES[: more[1]], more[0], *PICTURES[more[1] :]]
+    ),
+    st.integers(0, 5).map(lambda left_out: PICTURES[:left_out] + PICTURES[left_out + 1 :]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(listings)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_images_and_masks_are_those_of_the_records_each_once_and_in_order(sound: bytes, listing: list[str]) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(sound)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in listing:
+            new.writestr(name, old.read(name) if name in PICTURES else b"x")
+        for name in ("annotations.json", "classes.json"):
+            new.writestr(name, old.read(name))
+    report = validate_coco_zip(buffer)
+    assert report["valid"] == (listing == PICTURES)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_changed_byte_is_reported_or_changes_nothing(sound: bytes, data: st.DataObject) -> None:
+    at, bit = data.draw(st.integers(0, len(sound) - 1)), data.draw(st.integers(0, 7))
+    changed = sound[:at] + bytes([sound[at] ^ 1 << bit]) + sound[at + 1 :]
+    if validate_coco_zip(io.BytesIO(changed))["valid"]:
+        with zipfile.ZipFile(io.BytesIO(changed)) as new, zipfile.ZipFile(io.BytesIO(sound)) as old:
+            assert new.namelist()[:8] == old.namelist()[:8]
+            assert all(new.read(name) == old.read(name) for name in old.namelist()[:8])
+
+
+def test_a_damaged_image_is_reported_at_its_record(tmp_path: Path, sound: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(sound)) as archive:
+        at = archive.getinfo("images/000001.png").header_offset + 80
+    (tmp_path / "a.zip").write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+    first = validate_coco_zip(tmp_path / "a.zip")["problems"][0]
+    assert first["place"] == "annotations.json: images[1]"
+    assert "'images/000001.png' is damaged" in first["message"]
 
 
 def test_what_is_no_zip_is_a_report_not_an_error(tmp_path: Path) -> None:
