@@ -101,7 +101,7 @@ def _entry_faults(info: zipfile.ZipInfo, limits: UploadLimits) -> Iterator[str]:
         yield "is a symbolic link or a device, not a file"
     if info.volume:
         yield "lies on another disk of the archive"
-    if not info.is_dir() and info.filename.lower().endswith(NESTED):
+    if info.filename.lower().endswith(NESTED):
         yield "is an archive inside the archive"
     if info.file_size > limits.max_total_bytes:
         yield f"inflates to {info.file_size:,} bytes"

@@ -16,6 +16,7 @@ from service.formats.annotation_upload import read_annotations
 from service.formats.archive import Archive
 from service.formats.limits import UploadLimits
 from service.formats.problems import FileProblem
+from service.formats.zip_writer import ZipWriter
 from tests.service.formats.uploads import coco_document, coco_members, faults, mask_members, write_zip
 
 LIMITS = UploadLimits()
@@ -59,6 +60,18 @@ def test_a_nul_in_a_name_is_refused(tmp_path: Path) -> None:
     data = zip_bytes({"images/1.png": b"x", "aXb.png": b"y"}).replace(b"aXb.png", b"a\x00b.png")
     (tmp_path / "a.zip").write_bytes(data)
     assert any("control" in m for m in faults(lambda: opened(tmp_path / "a.zip")).values())
+
+
+def test_a_name_without_a_character_is_refused(tmp_path: Path) -> None:
+    """zipfile's `is_dir` looks at the last one."""
+    with (tmp_path / "a.zip").open("w+b") as file, ZipWriter(file) as archive:
+        archive.add("images/1.png", b"x")
+        archive.add("", b"y")
+        archive.finish()
+    assert "empty" in faults(lambda: opened(tmp_path / "a.zip"))[""]
+    data = zip_bytes({"images/1.png": b"x", "Xa.png": b"y"}).replace(b"Xa.png", b"\x00a.png")
+    (tmp_path / "b.zip").write_bytes(data)
+    assert any("control" in m for m in faults(lambda: opened(tmp_path / "b.zip")).values())
 
 
 @pytest.mark.parametrize(("first", "second"), [("a.png", "A.png"), ("\u00e9.png", "e\u0301.png")])
