@@ -5,6 +5,7 @@ Streams: images, annotations and the zip's directory are walked side by side, me
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -42,7 +43,7 @@ CHECKS = (
     "areas are true pixel counts, boxes the true half-open boxes, iscrowd 0",
     "annotations do not overlap, and together they are the mask, pixel by pixel",
 )
-UNREADABLE = (OSError, LookupError, SyntaxError, ValueError, TypeError, EOFError)
+UNREADABLE = (zlib.error, OSError, LookupError, SyntaxError, ValueError, TypeError, EOFError)
 """What content that is not of this form may raise; `FileProblem` and `LayoutError` are `ValueError`."""
 
 

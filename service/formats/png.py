@@ -41,9 +41,15 @@ def encode_instances_png(instances_HW: Instances_HW) -> bytes:
 
 
 def decode_plain_png(data: bytes) -> NDArray[Any]:
-    """The pixel values of a PNG this project wrote: RGB HWC, palette indices HW, or 16-bit HW."""
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        return np.array(image)
+    """The pixel values of a PNG this project wrote: RGB HWC, palette indices HW, or 16-bit HW.
+
+    Raises `OSError`, `SyntaxError` or `ValueError` for what is none.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            return np.array(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"an image of this size is none of ours: {error}") from error
 
 
 def _palette(colors: Sequence[tuple[int, int, int]] | None) -> list[int]:

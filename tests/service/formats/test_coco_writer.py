@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,9 +250,18 @@ def edited(**record: Any) -> Callable[[str, bytes], bytes]:
     return change
 
 
+def vast(name: str, data: bytes) -> bytes:
+    """The second image's header claims two thousand million pixels a row, with a right checksum."""
+    if name != "images/000001.png":
+        return data
+    header = data[12:16] + b"\x7f\xff\xff\xff" + data[20:29]
+    return data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (vast, "cannot be read"),
         (edited(area=1), "pixel count"),
         (edited(bbox=[0, 0, 1, 1]), "true box"),
         (edited(bbox=[1, 1, 6, 10]), "true box"),
