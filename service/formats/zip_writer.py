@@ -42,7 +42,7 @@ class ZipWriter:
     """Appends to a seekable file that is open for writing; a context manager that ends its scratch file, not the zip."""
 
     def __init__(self, file: IO[bytes], scratch: Path | None = None) -> None:
-        """`scratch` is the folder for the directory while it grows, some 60 bytes a file."""
+        """`scratch` is the folder for the directory while it grows, 46 bytes a file and its name."""
         self._file = file
         self._at = file.tell()
         self._directory = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by leaving the `with`
