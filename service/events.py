@@ -19,6 +19,8 @@ from service.unit_of_work import Work
 EventType = Literal["job.state", "step.state", "step.progress", "sample", "log"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 BATCH = 500
+PROGRESS_HISTORY = 500
+"""Points that a curve over a step's whole time has at least, once it has lasted for so many progress events."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,21 @@ def step_state(work: Work, step: Step) -> None:
 
 
 def step_progress(work: Work, step: Step, progress: Mapping[str, Any]) -> bool:
-    """Record progress unless the step's last progress event is too young; tells whether it did."""
-    query = select(func.max(Event.created_at)).where(Event.step_id == step.id, Event.type == "step.progress")
-    last = work.session.execute(query).scalar_one()
-    pause = timedelta(seconds=work.settings.progress_event_seconds)
-    if last is not None and read_clock(work.session) - last < pause:
+    """Record progress unless the step's last progress event is too young; tells whether it did.
+
+    What a week reports must not fill the log: the last event gives way to the new one when it is nearer to the one before
+    it than a `PROGRESS_HISTORY`th of the step's age, so that what stays grows with the logarithm of time.
+    """
+    query = select(Event).where(Event.step_id == step.id, Event.type == "step.progress").order_by(Event.id.desc())
+    newest = list(work.session.scalars(query.limit(2)))
+    now = read_clock(work.session)
+    if newest and now - newest[0].created_at < timedelta(seconds=work.settings.progress_event_seconds):
         return False
-    data = {"kind": step.kind, "index": step.index, **progress}
-    append(work, step.job_id, step.id, "step.progress", data)
+    if len(newest) == 2 and step.started_at is not None:
+        last, before = newest
+        if last.created_at - before.created_at < (now - step.started_at) / PROGRESS_HISTORY:
+            work.session.delete(last)
+    append(work, step.job_id, step.id, "step.progress", {"kind": step.kind, "index": step.index, **progress})
     return True
 
 

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     reap_seconds: Seconds = 15.0
     """How often expired leases are looked for and ready steps are rung again."""
     progress_event_seconds: Annotated[float, Field(ge=0, le=3_600)] = 1.0
-    """At most one progress event per step in this time."""
+    """At most one progress event per step in this time; of a long step fewer stay (service/events.py)."""
     collect_seconds: Seconds = 21_600.0
     """How often the store is searched for objects that no row names."""
     orphan_seconds: Annotated[float, Field(ge=3_600, le=366 * 86_400)] = 86_400.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import update
@@ -135,6 +137,28 @@ def test_a_heartbeat_keeps_the_lease_and_the_progress(any_factory: Factory) -> N
         assert (progress["done"], progress["total"], progress["metrics"]) == (2, 10, {"loss": 0.5})
         # The second came within a second of the first and is in the snapshot only.
         assert [e.data["done"] for e in events.after(work, job.id) if e.type == "step.progress"] == [1]
+
+
+def test_a_week_of_progress_leaves_a_log_that_people_can_load(
+    any_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PROGRESS_HISTORY", 10)
+    job = make_job(any_factory)
+    step = must_claim(any_factory)
+    for done in range(1, 201):
+        with any_factory.work() as work:
+            now = read_clock(work.session) + timedelta(minutes=done)
+            monkeypatch.setattr(events, "read_clock", lambda _session, now=now: now)
+            assert steps.heartbeat(work, step.id, step.token, progress=Progress(done, 200)).alive
+    with any_factory.read() as work:
+        found = [e for e in events.after(work, job.id, limit=1_000) if e.type == "step.progress"]
+    done = [event.data["done"] for event in found]
+    assert done[0] == 1
+    assert done[-1] == 200
+    assert 25 <= len(done) <= 10 * (2 + math.log(200 / 10))
+    gaps = [after - before for before, after in pairwise(done)]
+    assert max(gaps) <= 200 / 10 + 1
+    assert gaps[:7] == [1] * 7
 
 
 def test_a_step_that_loses_three_workers_fails_the_job(any_factory: Factory) -> None:
