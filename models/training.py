@@ -28,6 +28,8 @@ Batches = Callable[[torch.Generator], Any]
 Observe = Callable[[int, Callable[[], AbstractContextManager[None]]], Mapping[str, float]]
 """`observe(step, averaged)`: called at every report; inside `with averaged():` the objective holds its averaged
 weights. The metrics it answers join the report."""
+CURVE_POINTS = 400
+"""Points of a curve that is kept in a card."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ class FitResult:
     seconds: float
     curves: dict[str, list[float]] = field(default_factory=dict)
     """Metric name -> one value per report; `step` is among them."""
+
+
+def thinned(curves: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """Every n-th value of curves longer than CURVE_POINTS and always the last, so that a card stays readable."""
+    kept = {}
+    for name, values in curves.items():
+        stride = -(-len(values) // CURVE_POINTS) or 1
+        kept[name] = values[::-stride][::-1]
+    return kept
 
 
 def fit(

@@ -22,11 +22,10 @@ from models.generators.quality import QualityReport, assess
 from models.generators.symmetry import Symmetry, find_symmetry
 from models.generators.unet_diffusion import UNetDiffusionGenerator
 from models.generators.watch import OnSamples, OnWarning, Watch, WatchConfig, draw_samples, signs
-from models.training import FitConfig, FitResult, fit
+from models.training import FitConfig, FitResult, fit, thinned
 
 FROM_SCRATCH = 8e-4
 """Learning rate of a generator that begins with random weights."""
-CURVE_POINTS = 400
 MOST_LOOKS = 12
 SEEN = ("look_step", "train_loss", "holdout_loss", "kernel_distance", "nearest_ratio", "copied_share")
 """What of the looks is written into the card."""
@@ -233,12 +232,3 @@ def looks(curves: Mapping[str, list[float]]) -> dict[str, list[float]]:
     names = [name for name in SEEN if name in curves]
     stride = -(-len(curves.get("look_step", [])) // MOST_LOOKS) or 1
     return {name: [round(value, 5) for value in curves[name][::-stride][::-1]] for name in names}
-
-
-def thinned(curves: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """Every n-th value of curves longer than CURVE_POINTS and always the last, so that a card stays readable."""
-    kept = {}
-    for name, values in curves.items():
-        stride = -(-len(values) // CURVE_POINTS) or 1
-        kept[name] = values[::-stride][::-1]
-    return kept

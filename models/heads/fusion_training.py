@@ -23,7 +23,7 @@ from models.heads.tap_blocks import chosen_blocks
 from models.labelling import FittedHead, LabellerPredictor
 from models.metrics.evaluation import evaluate
 from models.students.batches import ExampleBatches
-from models.training import FitConfig, FitResult, fit
+from models.training import FitConfig, FitResult, fit, thinned
 
 CALIBRATION_BATCHES = 8
 """Batches of views whose features give every channel's mean and spread."""
@@ -111,7 +111,7 @@ def fit_fusion(
         "cross_validation": table,
         "steps": result.steps,
         "seconds": result.seconds,
-        "curves": result.curves,
+        "curves": thinned(result.curves),
     }
     return FittedHead(FusionLabeller(generator, head), card)
 

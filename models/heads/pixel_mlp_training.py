@@ -25,7 +25,7 @@ from models.heads.pixel_mlp_labeller import PixelMLPLabeller
 from models.heads.tap_blocks import chosen_blocks
 from models.labelling import FittedHead
 from models.students.batches import one_hot_targets
-from models.training import FitConfig, fit
+from models.training import FitConfig, fit, thinned
 
 MAX_BANK_BYTES = 2**30
 """Features beyond this are kept of one copy of every image only."""
@@ -118,7 +118,7 @@ def fit_pixel_mlps(
         "cross_validation": [],
         "steps": result.steps,
         "seconds": result.seconds,
-        "curves": result.curves,
+        "curves": thinned(result.curves),
     }
     return FittedHead(PixelMLPLabeller(generator, networks), card)
 

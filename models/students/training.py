@@ -25,7 +25,7 @@ from models.students.detector import DetectionObjective
 from models.students.instance_network import InstanceObjective
 from models.students.logit_adjustment import adjust
 from models.students.tasks import label_objective
-from models.training import Batches, FitConfig, FitResult, fit
+from models.training import Batches, FitConfig, FitResult, fit, thinned
 
 Mode = Literal["label", "feature", "mix"]
 Labels = Literal["soft", "hard"]
@@ -234,5 +234,5 @@ def _summary(augment: AugmentConfig, results: dict[str, FitResult]) -> dict[str,
         "steps": sum(result.steps for result in results.values()),
         "seconds": sum(result.seconds for result in results.values()),
         "augment": {"horizontal_flip": augment.horizontal_flip, "vertical_flip": augment.vertical_flip},
-        "curves": {name: result.curves for name, result in results.items()},
+        "curves": {name: thinned(result.curves) for name, result in results.items()},
     }

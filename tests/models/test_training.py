@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.contracts import Stopped
-from models.training import FitConfig, fit
+from models.training import CURVE_POINTS, FitConfig, fit, thinned
 
 CPU = torch.device("cpu")
 
@@ -110,3 +110,11 @@ def test_a_budget_of_seconds_ends() -> None:
 def test_a_budget_is_one_of_steps_and_seconds(budget: dict[str, float | None]) -> None:
     with pytest.raises(ValueError, match="steps"):
         FitConfig(**budget)  # type: ignore[arg-type]
+
+
+def test_long_curves_are_thinned_alike_and_keep_their_end() -> None:
+    curves = thinned({"step": [float(i) for i in range(1001)], "loss": [-float(i) for i in range(1001)], "few": [1.0]})
+    assert len(curves["step"]) <= CURVE_POINTS
+    assert curves["step"][-1] == 1000
+    assert curves["loss"] == [-value for value in curves["step"]]
+    assert curves["few"] == [1.0]

@@ -13,7 +13,7 @@ from models.generators.card import trend
 from models.generators.network import NetworkConfig
 from models.generators.pool import split
 from models.generators.symmetry import Symmetry
-from models.generators.training import CURVE_POINTS, GeneratorTrainConfig, looks, thinned, train_generator
+from models.generators.training import GeneratorTrainConfig, looks, train_generator
 from models.generators.watch import WatchConfig
 
 CONFIG = GeneratorTrainConfig(
@@ -120,14 +120,6 @@ def test_learning_a_pool_by_heart_is_said() -> None:
     assert "by heart" in said[0]
     assert len(said) == len(set(said))
     assert result.generator.facts.training["warnings"] == result.warnings
-
-
-def test_long_curves_are_thinned_alike_and_keep_their_end() -> None:
-    curves = thinned({"step": [float(i) for i in range(1001)], "loss": [-float(i) for i in range(1001)], "few": [1.0]})
-    assert len(curves["step"]) <= CURVE_POINTS
-    assert curves["step"][-1] == 1000
-    assert curves["loss"] == [-value for value in curves["step"]]
-    assert curves["few"] == [1.0]
 
 
 def test_a_card_has_a_dozen_looks_and_always_the_last() -> None:
