@@ -35,7 +35,7 @@ def named_by_both(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The student's logits, float32 NC, and the teacher's most probable channel, int64 N, at the same pixels.
 
-    Raises Stopped where `stop` answers true.
+    The student computes in its own float precision, as it does when it is used. Raises Stopped where `stop` answers true.
     """
     picked = np.unique(np.linspace(0, len(dataset) - 1, min(NUM_IMAGES, len(dataset))).astype(int))
     rng = np.random.default_rng(0)
