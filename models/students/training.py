@@ -148,16 +148,23 @@ def train_student(
             phase_objective, phase_batches, fit_config, device=device, progress=report, stop=stop, checkpoint_path=path
         )
         done += results[phase].steps
+    summary = _summary(augment, results) | _recipe(config, objective, teacher)
+    if config.mode != "feature":
+        adjusted = adjust(student, dataset, classes, batch_size=config.batch_size, device=device, stop=stop)
+        summary |= {} if adjusted is None else {"logit_adjustment": adjusted}
+    return summary
+
+
+def _recipe(config: StudentTrainConfig, objective: nn.Module, teacher: FeatureTeacher | None) -> dict[str, Any]:
+    """What was distilled, and how."""
     recipe: dict[str, Any] = {"mode": config.mode, "loss_weights": config.loss_weights}
     if config.mode != "feature":
         recipe |= {"labels": config.labels, "example_share": config.example_share}
-        adjusted = adjust(student, dataset, classes, batch_size=config.batch_size, device=device, stop=stop)
-        recipe |= {} if adjusted is None else {"logit_adjustment": adjusted}
     if isinstance(objective, InstanceObjective | DetectionObjective):
         recipe |= {"labels": "hard", "loss_weights": objective.loss_weights}
     if config.mode != "label" and teacher is not None:
         recipe["feature_timestep"] = teacher.tap_timestep
-    return _summary(augment, results) | recipe
+    return recipe
 
 
 def _distillation(
