@@ -57,14 +57,16 @@ def named_by_both(
     return np.concatenate(logits), np.concatenate(named)
 
 
-def best_offsets(logits_NC: np.ndarray, named_N: np.ndarray) -> np.ndarray:
+def best_offsets(logits_NC: np.ndarray, named_N: np.ndarray, *, stop: Stop | None = None) -> np.ndarray:
     """What each rare class gets on its logits to agree best with the labels, float32 C: mean IoU over the classes, the
-    smallest offset of equals. A class that nobody named gets nothing."""
+    smallest offset of equals. A class that nobody named gets nothing. Raises Stopped where `stop` answers true."""
     adjusted_NC, offsets_C = logits_NC.copy(), np.zeros(logits_NC.shape[1], np.float32)
     shares_C = np.bincount(named_N, minlength=len(offsets_C)) / max(1, len(named_N))
     rare = [channel for channel in np.argsort(shares_C) if 0 < shares_C[channel] < RARE]
     for _ in range(2):  # the second time with what the others got
         for channel in rare:
+            if stop is not None and stop():
+                raise Stopped
             adjusted_NC[:, channel] = -np.inf
             rival_N = adjusted_NC.argmax(axis=1)
             margin_N = adjusted_NC.max(axis=1) - logits_NC[:, channel]
@@ -100,6 +102,7 @@ def adjust(
     layer = classifier(student)
     if layer is None or layer.bias is None or any(spec.thing for spec in classes):
         return None
-    offsets_C = best_offsets(*named_by_both(student, dataset, batch_size=batch_size, device=device, stop=stop))
+    logits_NC, named_N = named_by_both(student, dataset, batch_size=batch_size, device=device, stop=stop)
+    offsets_C = best_offsets(logits_NC, named_N, stop=stop)
     layer.bias += torch.from_numpy(offsets_C).to(layer.bias)
     return {spec.name: round(float(offset), 3) for spec, offset in zip(classes, offsets_C, strict=True) if offset > 0}

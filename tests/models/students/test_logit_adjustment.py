@@ -128,6 +128,11 @@ def test_without_a_teacher_nothing_is_adjusted() -> None:
     assert "logit_adjustment" not in train_baseline(student, rare_examples(2), STUFF, config, device=CPU)
 
 
+def test_a_stop_is_heeded_between_classes() -> None:
+    with pytest.raises(Stopped):
+        best_offsets(*undecided(-1.25), stop=lambda: True)
+
+
 def test_a_stop_is_heeded_between_batches() -> None:
     student, asked = build_student("segformer_nano", STUFF, (32, 32)), iter([False, True])
     with pytest.raises(Stopped):
