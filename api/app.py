@@ -15,6 +15,7 @@ from api.job_watch import JobWatch
 from api.rate_limit import RateLimit, RefusalLimit
 from api.request_log import RequestLog
 from api.security_headers import SecurityHeaders
+from api.shared_answers import SharedAnswers
 from api.shared_reads import SharedReads
 from api.uploads import UPLOAD_THREADS
 from api.v1 import router as v1
@@ -76,6 +77,7 @@ def create_app(factory: Factory) -> FastAPI:
     app.include_router(metrics.make_router(registry, factory))
     v1.include_in(app)
     dashboard.include_in(app)
+    app.add_middleware(SharedAnswers, paths=v1.lists())
     app.add_middleware(RateLimit, settings=factory.settings)
     app.add_middleware(Authentication, factory=factory)
     app.add_middleware(RefusalLimit, settings=factory.settings)

@@ -6,10 +6,8 @@ one read for all who wait, however many they are.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
-
-import anyio.to_thread
 
 Found = TypeVar("Found")
 
@@ -21,8 +19,8 @@ class SharedReads:
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
         self._waiting: dict[Hashable, asyncio.Task[Any]] = {}
 
-    async def get(self, key: Hashable, read: Callable[[], Found]) -> Found:
-        """What `read` finds, in a thread; requests with the same key must mean the same. Raises what it raises."""
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[Found]]) -> Found:
+        """What `read` finds; requests with the same key must mean the same. Raises what it raises."""
         task = self._waiting.get(key)
         if task is None:
             task = self._waiting[key] = asyncio.create_task(self._run(key, read))
@@ -30,11 +28,11 @@ class SharedReads:
         found: Found = await asyncio.shield(task)
         return found
 
-    async def _run(self, key: Hashable, read: Callable[[], Found]) -> Found:
+    async def _run(self, key: Hashable, read: Callable[[], Awaitable[Found]]) -> Found:
         if (before := self._running.get(key)) is not None:
             await asyncio.wait([before])
         self._running[key] = self._waiting.pop(key)
         try:
-            return await anyio.to_thread.run_sync(read)
+            return await read()
         finally:
             del self._running[key]

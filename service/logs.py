@@ -40,6 +40,9 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.captureWarnings(capture=True)
+    # No line tells file, thread or process; finding them out costs as much as writing it (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None  # type: ignore[attr-defined]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))

@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -76,9 +77,8 @@ async def stream_job_events(
     yield ServerSentEvent(retry=RETRY_MILLISECONDS, comment="events of the job")
     with job_watch(request).follow(job_id) as followed:
         while True:
-            batch, ended = await shared_reads(request).get(
-                (factory.workspace_id, job_id, last_id), partial(_read, factory, job_id, last_id)
-            )
+            read = partial(to_thread.run_sync, _read, factory, job_id, last_id)
+            batch, ended = await shared_reads(request).get((factory.workspace_id, job_id, last_id), read)
             for event_id, kind, data in batch:
                 last_id = event_id
                 yield ServerSentEvent(raw_data=data, event=kind, id=str(event_id))

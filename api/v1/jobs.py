@@ -1,19 +1,17 @@
 """Jobs: asked for, watched, cancelled, retried."""
 
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response, status
+from fastapi import APIRouter, Body, Header, Query, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import FactoryDep, IdPath, ReadDep, WorkDep, shared_reads
+from api.dependencies import IdPath, ReadDep, WorkDep
 from api.errors import problems
-from api.pagination import Page, Paging, PagingDep
+from api.pagination import Page, PagingDep
 from api.strict_json import StrictRoute
 from api.v1.answer import Answer
 from service import jobs
-from service.bootstrap import Factory
 from service.job_spec import JobSpec
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -168,31 +166,16 @@ def create_job(
     return JobAnswer.model_validate(made.job)
 
 
-@router.get(
-    "",
-    operation_id="list_jobs",
-    summary="List jobs, newest first",
-    response_model=Page[JobAnswer],
-    responses=problems(400, 422),
-)
-async def list_jobs(
-    request: Request,
-    factory: FactoryDep,
+@router.get("", operation_id="list_jobs", summary="List jobs, newest first", responses=problems(400, 422))
+def list_jobs(
+    work: ReadDep,
     paging: PagingDep,
     state: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
     kind: Annotated[JobKind | None, Query(description="Only jobs of this kind")] = None,
-) -> Response:
+) -> Page[JobAnswer]:
     """All jobs, or those of one state or kind."""
-    # The page that dashboards and scripts ask for again and again: those who wait for the same share one read.
-    asked = (factory.workspace_id, paging, state, kind)
-    content = await shared_reads(request).get(asked, partial(_page, factory, paging, state, kind))
-    return Response(content, media_type="application/json")
-
-
-def _page(factory: Factory, paging: Paging, state: JobState | None, kind: JobKind | None) -> bytes:
-    with factory.read() as work:
-        rows = jobs.list_page(work, state=state, kind=kind, after=paging.after, limit=paging.limit)
-        return Page[JobAnswer].of(rows, rows.items).model_dump_json().encode()
+    rows = jobs.list_page(work, state=state, kind=kind, after=paging.after, limit=paging.limit)
+    return Page[JobAnswer].of(rows, rows.items)
 
 
 @router.get("/{job_id}", operation_id="get_job", summary="Show a job", responses=problems(404, 422))

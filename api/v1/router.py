@@ -1,6 +1,7 @@
 """All routes of version 1."""
 
 from fastapi import FastAPI, Security
+from fastapi.routing import APIRoute
 
 from api.dependencies import API_KEY
 from api.errors import problems
@@ -52,3 +53,9 @@ def include_in(app: FastAPI) -> None:
         app.include_router(part.router, dependencies=[Security(API_KEY)], responses=problems(401, 403))
     # The signature in the address is the key.
     app.include_router(objects.router)
+
+
+def lists() -> frozenset[str]:
+    """Paths of whole documents that name no single thing: the lists, and what the workspace uses."""
+    routes = [route for part in SECURED for route in part.router.routes if isinstance(route, APIRoute)]
+    return frozenset(route.path for route in routes if "GET" in (route.methods or ()) and "{" not in route.path)

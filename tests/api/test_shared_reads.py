@@ -1,7 +1,6 @@
 """The same question at the same time is one read; nobody gets an answer older than its question."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -14,12 +13,12 @@ class Reader:
 
     def __init__(self) -> None:
         self.started = 0
-        self.go_on = threading.Semaphore(0)
+        self.go_on = asyncio.Semaphore(0)
 
-    def __call__(self) -> int:
+    async def __call__(self) -> int:
         self.started += 1
         mine = self.started
-        assert self.go_on.acquire(timeout=30)
+        await self.go_on.acquire()
         return mine
 
 
@@ -37,7 +36,8 @@ def test_who_asks_during_a_read_waits_for_the_next_one() -> None:
         later = [asyncio.create_task(reads.get("jobs", read)) for _ in range(20)]
         await asyncio.sleep(0.05)
         assert read.started == 1
-        read.go_on.release(2)
+        read.go_on.release()
+        read.go_on.release()
         assert await first == 1
         assert await asyncio.gather(*later) == [2] * 20
         assert read.started == 2
@@ -61,7 +61,7 @@ def test_a_failure_reaches_all_who_wait_and_nobody_after() -> None:
     async def scenario() -> None:
         reads, answers = SharedReads(), iter([KeyError("gone"), None])
 
-        def read() -> str:
+        async def read() -> str:
             if (error := next(answers)) is not None:
                 raise error
             return "back"
