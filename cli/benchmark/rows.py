@@ -59,6 +59,12 @@ ROWS: dict[str, Row] = {
         Row("ensemble", "ours: label, generator and encoder", "ensemble"),
         Row("encoder_head", "head on a frozen encoder", "encoder-head", "head", generator=False),
         Row("encoder", "distilled from a frozen encoder", "encoder", generator=False),
+        Row(
+            "encoder_imagenet",
+            "distilled from a frozen encoder, from ImageNet weights",
+            "encoder-imagenet",
+            generator=False,
+        ),
         Row("label_encoded_imagenet", "ours: label, encoded pool, from ImageNet weights", "label-encoded-imagenet"),
     )
 }
@@ -128,7 +134,7 @@ def chosen_rows(names: str | None, *, sampled: bool, encoder: bool, weights: boo
     if not sampled:
         left_out |= {key for key in ROWS if key.endswith(("synthesized", "both")) or key == "dataset_ddpm"}
     if not encoder:
-        left_out |= {"encoder", "encoder_head", "ensemble", "ensemble_head"}
+        left_out |= {"encoder", "encoder_head", "encoder_imagenet", "ensemble", "ensemble_head"}
     if not weights:
         left_out |= {key for key in ROWS if key.endswith("imagenet")}
     return [ROWS[key] for key in ROWS if key in wanted and key not in left_out]
@@ -194,6 +200,7 @@ class _Jobs:
             "self-training": self._student("self-training", "data-self"),
             "dataset-ddpm": self._student("dataset-ddpm", "data-mlp", labels="hard", example_share=0.0),
             "encoder": self._student("encoder", "data-encoder"),
+            "encoder-imagenet": self._student("encoder-imagenet", "data-encoder", **self._imagenet()),
             "ddpm-seg": self._head("ddpm-seg", "data-mlp"),
             "head": self._head("head", "data-ours"),
             "encoder-head": self._head("encoder-head", "data-encoder"),

@@ -60,6 +60,7 @@ def test_the_rows_from_imagenet_weights_are_one_student_with_the_same_start() ->
     assert bodies["few-imagenet"]["student"] == start
     assert bodies["label-encoded-imagenet"]["student"] == {"mode": "label", **start}
     assert bodies["label-encoded-imagenet"]["pools"] == ["encoded"]
+    assert bodies["encoder-imagenet"]["student"] == start
     assert not any("imagenet" in row.key for row in chosen_rows(None, sampled=True, encoder=True, weights=False))
 
 
@@ -74,7 +75,14 @@ def test_without_samples_or_encoder_their_rows_are_left_out_and_an_unknown_row_i
 
 def test_rows_that_need_no_generator_make_jobs_without_one() -> None:
     free = [row for row in ROWS.values() if not row.generator]
-    assert {row.key for row in free} == {"few", "few_imagenet", "self_training", "encoder", "encoder_head"}
+    assert {row.key for row in free} == {
+        "few",
+        "few_imagenet",
+        "self_training",
+        "encoder",
+        "encoder_head",
+        "encoder_imagenet",
+    }
     materials = Materials(few={5: "ann_5"}, test="ann_t", pool="pool_1", generator=None, encoder="lite", num_images=0)
     jobs = tasks(free, [(Cell(5, 0), True)], materials)
     assert all(task.body.get("generator", "lite") == "lite" for task in jobs)
