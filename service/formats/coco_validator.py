@@ -109,7 +109,8 @@ class _Validation:
                 self._problems.add(f"{place}.id", "is not larger than the one before")
                 continue
             last_image = record["id"]
-            its_annotations = annotations.of(last_image)
+            its_annotations = list(enumerate(annotations.of(last_image), self._num_annotations))
+            self._num_annotations += len(its_annotations)
             with self._problems.at(place):
                 self._image(record, its_annotations)
         if annotations.left():
@@ -118,21 +119,20 @@ class _Validation:
             )
         self._files.finish()
 
-    def _image(self, record: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
+    def _image(self, record: dict[str, Any], annotations: list[tuple[int, dict[str, Any]]]) -> None:
         height, width, name = record["height"], record["width"], record["file_name"]
         if file_order(name) <= file_order(self._last_name):
             raise FileProblem(f"{name!r} comes after {self._last_name!r}: named twice, or out of order", ".file_name")
         self._last_name = name
-        image, mask = self._pixels_of("images", name), self._pixels_of("masks", name)
+        files = [self._files.take(f"{folder}/{name}") for folder in ("images", "masks")]
+        image, mask = (decode_plain_png(self._archive.read(file)) for file in files)
         if image.shape != (height, width, 3) or mask.shape != (height, width):
             raise FileProblem("has another size than its image or its mask")
         painted = np.full((height, width), self._bare, np.uint8)
         taken = np.zeros((height, width), np.bool_)
-        for annotation in annotations:
-            place = f"{ANNOTATIONS}: annotations[{self._num_annotations}]"
-            self._num_annotations += 1
-            with self._problems.at(place):
-                self._annotation(annotation, painted, taken)
+        for index, annotation in annotations:
+            with self._problems.at(f"{ANNOTATIONS}: annotations[{index}]"):
+                self._annotation(index, annotation, painted, taken)
         if ignore := record.get("ignore"):
             ignored = rle.mask_from_counts(_counts(ignore, height, width), height, width)
             if (ignored & taken).any():
@@ -144,9 +144,11 @@ class _Validation:
             )
         self._pixels += np.bincount(mask.reshape(-1), minlength=256)
 
-    def _annotation(self, record: dict[str, Any], painted: NDArray[np.uint8], taken: NDArray[np.bool_]) -> None:
+    def _annotation(
+        self, index: int, record: dict[str, Any], painted: NDArray[np.uint8], taken: NDArray[np.bool_]
+    ) -> None:
         height, width = painted.shape
-        if record.get("id") != self._num_annotations:
+        if record.get("id") != index + 1:
             raise FileProblem("does not continue the numbering from 1", ".id")
         label = self._labels.get(record.get("category_id", 0))
         if label is None:
@@ -165,9 +167,6 @@ class _Validation:
         taken |= mask
         painted[mask] = label
         self._class_annotations[label] += 1
-
-    def _pixels_of(self, folder: str, name: str) -> NDArray[Any]:
-        return decode_plain_png(self._archive.read(self._files.take(f"{folder}/{name}")))
 
 
 class _Files:

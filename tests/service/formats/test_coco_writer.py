@@ -347,9 +347,11 @@ def test_a_damaged_image_is_reported_at_its_record(tmp_path: Path, sound: bytes)
     with zipfile.ZipFile(io.BytesIO(sound)) as archive:
         at = archive.getinfo("images/000001.png").header_offset + 80
     (tmp_path / "a.zip").write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
-    first = validate_coco_zip(tmp_path / "a.zip")["problems"][0]
-    assert first["place"] == "annotations.json: images[1]"
-    assert "'images/000001.png' is damaged" in first["message"]
+    report = validate_coco_zip(tmp_path / "a.zip")
+    (only,) = report["problems"]
+    assert only["place"] == "annotations.json: images[1]"
+    assert "'images/000001.png' is damaged" in only["message"]
+    assert report["num_annotations"] == validate_coco_zip(io.BytesIO(sound))["num_annotations"]
 
 
 def test_what_is_no_zip_is_a_report_not_an_error(tmp_path: Path) -> None:
