@@ -1,5 +1,8 @@
-"""A student on disk: transformers alone reads it, ONNX Runtime agrees."""
+"""A student on disk: transformers alone reads it, ONNX Runtime agrees and tells nobody."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +49,18 @@ def test_onnx_agrees_in_any_batch_size(tmp_path: Path) -> None:
     assert parity["agreement"] == 1.0
     assert parity["num_images"] == 3
     assert parity["max_abs_error"] < 1e-3
+
+
+def test_onnx_runtime_keeps_no_list_of_what_it_did_to_send_it_away(tmp_path: Path) -> None:
+    export_onnx(build_student("segformer_nano", STUFF, (32, 32)), tmp_path / "model.onnx", IMAGES)
+    home = tmp_path / "home"
+    home.mkdir()
+    # Under CI, and where the variable stands already, it is quiet by itself.
+    told = {"CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "GITHUB_ACTIONS", "TF_BUILD"}
+    environment = {name: value for name, value in os.environ.items() if name not in told} | {"HOME": str(home)}
+    code = "import sys; from models.students import onnx_export as o; o.onnxruntime.InferenceSession(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "model.onnx"], env=environment, check=True, timeout=120)
+    assert not [path for path in home.rglob("*") if "Microsoft" in path.parts]
 
 
 @pytest.mark.slow
