@@ -36,6 +36,8 @@ PRIORITIES: dict[str, int] = {
 UNFINISHED = frozenset({"ready", "running"})
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 """States in which a job, or a step, has come to its end."""
+GOING_ON = frozenset({"queued", "running", "cancelling"})
+"""All other states of a job."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, true
 
 from service.clock import database_now
 from service.errors import QuotaExceeded, StorageQuotaExceeded
-from service.plan import ENDED
+from service.plan import GOING_ON
 from service.tables import (
     AnnotationSet,
     ApiKey,
@@ -149,7 +149,7 @@ def _find_key(work: Work, api_key_id: str | None) -> ApiKey | None:
 
 
 def _num_active(work: Work, api_key_id: str | None = None) -> int:
-    query = select(func.count()).select_from(Job).where(Job.state.not_in(ENDED))
+    query = select(func.count()).select_from(Job).where(Job.state.in_(GOING_ON))
     if api_key_id is not None:
         query = query.where(Job.api_key_id == api_key_id)
     return work.session.execute(query).scalar_one()

@@ -20,6 +20,7 @@ class Job(Owned, Attributed, Deletable, Base):
     __table_args__ = (
         Index(None, "workspace_id", "id"),
         Index(None, "state"),
+        Index(None, "workspace_id", "state", "deleted_at"),
         Index(None, "api_key_id", "state"),
         UniqueConstraint("workspace_id", "idempotency_key"),
     )
