@@ -1,4 +1,4 @@
-"""Takes away what deleted things and expired exports have left: their objects, and the rows below them.
+"""Takes away what deleted things and expired exports have left, their objects and the rows below them, and old audit entries.
 
 For every reader a thing is gone when its row says so; this follows within a minute or so. Objects go before the rows
 that know their keys, one small transaction at a time, so that a purge that is killed anywhere is taken up again and
@@ -15,18 +15,21 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import ColumnElement, Select, delete, select, update
 
 from service import duties, object_keys
 from service.bootstrap import Factory
-from service.clock import database_now, read_clock
+from service.clock import database_now, read_clock, utc_now
 from service.errors import LeaseLost, ServiceError
+from service.ids import first_id
 from service.job_inputs import PRODUCTS
 from service.tables import (
     AnnotationSet,
+    AuditEntry,
     Dataset,
     DatasetExport,
     DatasetImage,
@@ -80,8 +83,9 @@ def purge(factory: Factory, *, stop: Stop = lambda: False) -> int:
 
 def _has_work(factory: Factory) -> bool:
     with factory.read() as work:
-        waiting: list[Select[Any]] = [_tombstones(table) for table in DELETABLE]
-        return any(work.session.execute(query.limit(1)).first() is not None for query in (*waiting, _expired()))
+        waiting: list[Select[Any]] = [_expired(), *(_tombstones(table) for table in DELETABLE)]
+        waiting += [select(AuditEntry.id).where(old) for old in _old_entries(factory)]
+        return any(work.session.execute(query.limit(1)).first() is not None for query in waiting)
 
 
 def _tombstones(table: type[Any]) -> Select[Any]:
@@ -90,6 +94,12 @@ def _tombstones(table: type[Any]) -> Select[Any]:
 
 def _expired() -> Select[Any]:
     return select(DatasetExport).where(DatasetExport.key.is_not(None), DatasetExport.expires_at < database_now())
+
+
+def _old_entries(factory: Factory) -> list[ColumnElement[bool]]:
+    """Which entries of the audit log are too old; empty where all are kept."""
+    kept = factory.settings.audit_ttl_seconds
+    return [] if kept is None else [AuditEntry.id < first_id("aud", utc_now() - timedelta(seconds=kept))]
 
 
 class _Purge:
@@ -112,7 +122,7 @@ class _Purge:
         done = sum(self._each(_expired(), self._export))
         for table in DELETABLE:
             done += sum(self._each(_tombstones(table), self._tombstone))
-        return done
+        return done + sum(self._rows(AuditEntry, AuditEntry.id, old) for old in _old_entries(self._factory))
 
     def _each(self, query: Select[Any], purge_one: Callable[[Any], bool]) -> Iterable[bool]:
         with self._factory.read() as work:

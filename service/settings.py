@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """Such an object is removed at this age; longer than any upload, and than two leases."""
     export_ttl_seconds: Annotated[float, Field(ge=60, le=3_660 * 86_400)] = 30 * 86_400.0
     """An export is removed at this age; a job of kind export makes it again."""
+    audit_ttl_seconds: Annotated[float, Field(ge=86_400, le=3_660 * 86_400)] | None = None
+    """An entry of the audit log is removed at this age; empty keeps all."""
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Images per shard: small enough for several workers to share a job."""
 

@@ -17,7 +17,7 @@ from service.collector import collect
 from service.datasets import NewExport
 from service.doorbell import ListDoorbell
 from service.errors import Gone
-from service.ids import new_id
+from service.ids import first_id, new_id
 from service.object_keys import STORE_MARKER, STORE_OWNER
 from service.purging import purge, purge_in_turn
 from service.settings import Settings
@@ -25,6 +25,7 @@ from service.storage import StorageError
 from service.students import StudentFile
 from service.tables import (
     DEFAULT_WORKSPACE_ID,
+    AuditEntry,
     Dataset,
     DatasetExport,
     DatasetImage,
@@ -306,6 +307,23 @@ def test_an_expired_export_is_made_again_by_a_job(any_factory: Factory) -> None:
     assert purge_in_turn(factory) == 0
     with factory.read() as work:
         assert datasets.export_key(work, datasets.get_export(work, dataset_id, "coco")) == key
+
+
+def test_audit_entries_are_kept_until_the_operator_says_how_long(any_factory: Factory) -> None:
+    now = datetime.now(UTC)
+    ages = {"new": timedelta(hours=1), "young": timedelta(days=6, hours=23), "old": timedelta(days=7, hours=1)}
+    with any_factory.work() as work:
+        for number in range(purging.BATCH + 1):
+            entry = first_id("aud", now - timedelta(days=8, seconds=number))
+            work.session.add(AuditEntry(id=entry, actor="k", operation="o", outcome="done"))
+        for name, age in ages.items():
+            work.session.add(AuditEntry(id=first_id("aud", now - age), actor=name, operation="o", outcome="done"))
+    assert purge_in_turn(any_factory) == 0
+    week = any_factory.settings.model_copy(update={"audit_ttl_seconds": 7 * 86_400.0})
+    assert purge_in_turn(dataclasses.replace(any_factory, settings=week)) > 0
+    with any_factory.read() as work:
+        assert sorted(work.session.scalars(select(AuditEntry.actor))) == ["new", "young"]
+    assert purge_in_turn(dataclasses.replace(any_factory, settings=week)) == 0
 
 
 def test_an_export_that_is_made_again_while_the_old_one_goes_stays(factory: Factory) -> None:
