@@ -78,6 +78,7 @@ class Authentication:
         self.app = app
         self.factory = factory
         self._reads = SharedReads()
+        self._noting: set[str] = set()
         self._scraper: tuple[str, Visitor] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,10 +140,20 @@ class Authentication:
         if request.method not in SAFE_METHODS and status in AUDITED:
             await self._audit(request, visitor.caller, status)
         if visitor.use_is_stale:
-            await self._afterwards(_note_use, visitor.caller)
+            await self._note_use(visitor.caller)
 
     async def _audit(self, request: Request, caller: Caller, status: int) -> None:
         await self._afterwards(_record_refusal, action_of(request, caller), status)
+
+    async def _note_use(self, caller: Caller) -> None:
+        """One request writes for all: while a writer holds the database, each would take a thread and a connection."""
+        if caller.key_id in self._noting:
+            return
+        self._noting.add(caller.key_id)
+        try:
+            await self._afterwards(_record_use, caller)
+        finally:
+            self._noting.remove(caller.key_id)
 
     async def _afterwards(self, write: object, *arguments: object) -> None:
         """Write what the answer did not wait for; it was sent, so that a failure only goes to the log."""
@@ -270,7 +281,7 @@ def _host(origin: str) -> str:
         return ""
 
 
-def _note_use(factory: Factory, caller: Caller) -> None:
+def _record_use(factory: Factory, caller: Caller) -> None:
     with factory.within(caller.workspace_id).work() as work:
         api_keys.note_use(work, caller.key_id)
 

@@ -34,14 +34,17 @@ class RequestLog:
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        status = 0
+        status, sent_after = 0, None
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent_after
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                # What is written down afterwards nobody waits for.
+                sent_after = time.perf_counter() - started
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
@@ -52,7 +55,7 @@ class RequestLog:
                     raise  # the answer had begun: only a cut connection tells the client
                 await internal_error(Request(scope), error)(scope, receive, send_with_id)
             finally:
-                self._record(scope, status or 499, time.perf_counter() - started)
+                self._record(scope, status or 499, sent_after or time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = str(getattr(scope.get("route"), "path", "unmatched"))

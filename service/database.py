@@ -27,6 +27,8 @@ POSTGRESQL = {
     "tcp_user_timeout": SILENT_SECONDS * 1000,
     "options": f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}",
 }
+# As many connections as the API has threads: readers get one though all others wait for a writer.
+OPTIONS: dict[str, Any] = {"pool_size": 10, "max_overflow": 30, "json_deserializer": from_json}
 # An engine option: what BEGIN says on SQLite.
 READ_ONLY = {"sqlite_begin": "DEFERRED"}
 
@@ -39,15 +41,13 @@ def make_engine(url: str) -> Engine:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     # pool_pre_ping: after a database restart the next request works instead of failing once per connection.
-    options = {"pool_pre_ping": True, "pool_size": 10, "max_overflow": 30}
-    return create_engine(parsed, **options, connect_args=POSTGRESQL, json_deserializer=from_json)
+    return create_engine(parsed, pool_pre_ping=True, connect_args=POSTGRESQL, **OPTIONS)
 
 
 def _sqlite_engine(url: str, database: str | None) -> Engine:
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
-    options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
-    engine = create_engine(url, connect_args=options, json_deserializer=from_json)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **OPTIONS)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from api.app import create_app
 from api.authentication import is_open
@@ -184,6 +186,22 @@ def test_the_last_use_is_written_once_a_minute(factory: Factory) -> None:
         client.get("/v1/jobs")
         with factory.read() as work:
             assert utc_now() - (api_keys.get(work, made.row.id).last_used_at or utc_now()) < timedelta(minutes=1)
+
+
+def test_one_request_writes_the_last_use_for_all_that_come_meanwhile(factory: Factory) -> None:
+    """While a writer has the database, each of them would hold a thread and a connection for as long as it waits."""
+    with factory.work() as work:
+        made = api_keys.create(work, "nightly", "read")
+    # Answers are sent before the use is written down; a TestClient waits for both, so it asks from threads.
+    with with_key(factory, made.key) as client, ThreadPoolExecutor(8) as threads:
+        with factory.work() as work:
+            work.session.execute(text("SELECT 1"))
+            asked = [threads.submit(client.get, "/v1/jobs") for _ in range(8)]
+            done, waiting = wait(asked, timeout=5)
+            assert (len(done), len(waiting)) == (7, 1)
+        assert {answer.result().status_code for answer in asked} == {200}
+    with factory.read() as work:
+        assert api_keys.get(work, made.row.id).last_used_at is not None
 
 
 # Input 58: the cookie of a browser.

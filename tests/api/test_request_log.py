@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import structlog
 from fastapi.testclient import TestClient
 
+from api import authentication
 from service import jobs
 from service.bootstrap import Factory
 from tests import factories
@@ -50,3 +53,13 @@ def test_a_crash_is_logged_with_its_error(client: TestClient, monkeypatch: pytes
         client.get("/v1/jobs/job_x")
     assert [line["event"] for line in lines] == ["request crashed", "request"]
     assert lines[1]["status"] == 500
+
+
+def test_a_request_takes_until_its_answer_is_sent_not_until_all_is_written_down(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "_record_refusal", lambda *_: time.sleep(1.5))
+    with structlog.testing.capture_logs() as lines:
+        client.post("/v1/jobs/job_x:cancel")
+    assert lines[-1]["status"] == 404
+    assert lines[-1]["milliseconds"] < 1_500
