@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, false, or_, select
+from sqlalchemy import ColumnElement, CompoundSelect, false, or_, select, union
 from sqlalchemy.orm import aliased
 
 from service import origins
 from service.errors import Conflict
 from service.job_spec import DistillSpec, EvaluateSpec, JobSpec, dump
 from service.lookup import is_deleted
-from service.plan import ENDED
+from service.plan import GOING_ON
 from service.tables import AnnotationSet, Dataset, Generator, ImagePool, Job, Report, Step, Student
 from service.tenancy import EVERYWHERE
 from service.unit_of_work import Work
@@ -66,15 +66,13 @@ def require_unused(work: Work, row: Thing) -> None:
     noun, table = NOUNS[type(row)], type(row)
     origin = aliased(Job)
     # Who learns from a dataset, or measures its head, also needs what the dataset was labelled with.
-    labelled = select(Dataset.id).join(origin, origin.id == Dataset.job_id).where(_names(origin.spec, table, row.id))
-    needs = or_(
-        Job.id == getattr(row, "job_id", None),
-        _names(Job.spec, table, row.id),
-        Job.spec["dataset_id"].as_string().in_(labelled),
-    )
+    labelled = select(Dataset.id).join(origin, origin.id == Dataset.job_id)
+    labelled = labelled.where(Dataset.id == Job.spec["dataset_id"].as_string(), _names(origin.spec, table, row.id))
+    needs = or_(Job.id == getattr(row, "job_id", None), _names(Job.spec, table, row.id), labelled.exists())
     # What all workspaces are offered is needed by any of them.
     options = {EVERYWHERE: getattr(row, "workspace_id", None) is None}
-    job = work.session.scalars(select(Job).where(needs, _goes_on()).limit(1), execution_options=options).one_or_none()
+    query = select(Job).where(Job.id.in_(_going_on()), needs).limit(1)
+    job = work.session.scalars(query, execution_options=options).one_or_none()
     if job is not None:
         raise Conflict(
             f"The {noun} {row.id} is needed by the job {job.id}, which is {job.state}; wait for its end or cancel it."
@@ -83,12 +81,14 @@ def require_unused(work: Work, row: Thing) -> None:
 
 def is_busy(work: Work, job: Job) -> bool:
     """Whether the job goes on, or a step of its still runs after it has failed."""
-    return work.session.scalars(select(Job.id).where(Job.id == job.id, _goes_on())).one_or_none() is not None
+    query = select(Job.id).where(Job.id == job.id, Job.id.in_(_going_on()))
+    return work.session.scalars(query).one_or_none() is not None
 
 
-def _goes_on() -> ColumnElement[bool]:
-    running = select(Step.id).where(Step.job_id == Job.id, Step.state == "running")
-    return or_(Job.state.not_in(ENDED), running.exists())
+def _going_on() -> CompoundSelect[tuple[str]]:
+    """Ids, from two indexes: of all jobs there ever were, few go on."""
+    job = aliased(Job)
+    return union(select(job.id).where(job.state.in_(GOING_ON)), select(Step.job_id).where(Step.state == "running"))
 
 
 def _names(spec: Any, table: type[Any], row_id: str) -> ColumnElement[bool]:
