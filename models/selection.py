@@ -48,14 +48,16 @@ def sampling_weights(class_pixels_BN: Sequence[Sequence[float]] | np.ndarray, *,
     An image's weight is the sum over classes of its share of that class's pixels in the whole dataset, divided by the
     class's frequency to `1 - power`: 0 draws evenly, 1 gives every class the same weight.
     """
-    pixels = np.asarray(class_pixels_BN, dtype=np.float64)
-    if pixels.size == 0:
-        return np.ones(len(pixels))
-    frequency_N = pixels.sum(axis=0) / max(1.0, pixels.sum())
+    pixels_BN = np.asarray(class_pixels_BN)
+    if pixels_BN.size == 0:
+        return np.ones(len(pixels_BN))
+    pixels_N = pixels_BN.sum(axis=0, dtype=np.float64)
+    frequency_N = pixels_N / max(1.0, pixels_N.sum())
     per_class_N = np.where(frequency_N > 0, np.maximum(frequency_N, 1e-4) ** -power, 0.0)
-    shares_BN = pixels / np.maximum(pixels.sum(axis=1, keepdims=True), 1.0)
-    weights: np.ndarray = shares_BN @ per_class_N
-    return weights / weights.mean() if weights.sum() > 0 else np.ones(len(pixels))
+    # Sums over classes, so that no copy of B x N is made: B may be a million.
+    weights: np.ndarray = np.einsum("bn,n->b", pixels_BN, per_class_N)
+    weights /= np.maximum(pixels_BN.sum(axis=1, dtype=np.float64), 1.0)
+    return weights / weights.mean() if weights.sum() > 0 else np.ones(len(pixels_BN))
 
 
 def _entropy(probabilities: np.ndarray, *, axis: int) -> np.ndarray:

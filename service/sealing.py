@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from service import announcements, datasets, object_keys
 from service.clock import read_clock
@@ -19,6 +20,7 @@ from service.unit_of_work import Work
 
 MANIFEST_FORMAT = "label-factory-dataset/1"
 BATCH = 5_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class ImageScores:
     """I: index of each image."""
     uncertainties: NDArray[np.float64]
     """I: uncertainty of each image."""
-    class_pixels: NDArray[np.int64]
+    class_pixels: NDArray[np.int32]
     """I x N: pixels of each class."""
-    shard_indexes: NDArray[np.int64]
+    shard_indexes: NDArray[np.int32]
     """I: which shard holds it."""
 
 
@@ -53,21 +55,28 @@ def image_scores(work: Work, dataset_id: str) -> ImageScores:
         DatasetImage.class_pixels,
         DatasetImage.shard_index,
     )
-    query = select(*columns).where(DatasetImage.dataset_id == dataset_id).order_by(DatasetImage.index)
-    num_classes = len(datasets.get(work, dataset_id).classes)
-    indexes, uncertainties, shards = [], [], []
-    pixels = [np.zeros((0, num_classes), np.int64)]
-    for batch in work.session.execute(query.execution_options(yield_per=BATCH)).partitions():
-        indexes += [row[0] for row in batch]
-        uncertainties += [row[1] for row in batch]
-        pixels.append(np.array([row[2] for row in batch], np.int64).reshape(len(batch), num_classes))
-        shards += [row[3] for row in batch]
-    return ImageScores(
-        np.array(indexes, np.int64),
-        np.array(uncertainties, np.float64),
-        np.concatenate(pixels),
-        np.array(shards, np.int64),
+    of_dataset = DatasetImage.dataset_id == dataset_id
+    count = work.session.execute(select(func.count()).select_from(DatasetImage).where(of_dataset)).scalar_one()
+    scores = ImageScores(
+        np.empty(count, np.int64),
+        np.empty(count, np.float64),
+        np.empty((count, len(datasets.get(work, dataset_id).classes)), np.int32),
+        np.empty(count, np.int32),
     )
+    query = select(*columns).where(of_dataset).order_by(DatasetImage.index)
+    for start, batch in _numbered(work.session.execute(query.execution_options(yield_per=BATCH)).partitions()):
+        part = slice(start, start + len(batch))
+        scores.indexes[part], scores.uncertainties[part] = [row[0] for row in batch], [row[1] for row in batch]
+        scores.class_pixels[part], scores.shard_indexes[part] = [row[2] for row in batch], [row[3] for row in batch]
+    return scores
+
+
+def _numbered(batches: Iterable[Sequence[T]]) -> Iterator[tuple[int, Sequence[T]]]:
+    """Each batch with the place of its first."""
+    start = 0
+    for batch in batches:
+        yield start, batch
+        start += len(batch)
 
 
 def seal(work: Work, dataset_id: str, decisions: SealDecisions, card: dict[str, Any]) -> Dataset:
@@ -115,12 +124,14 @@ def statistics(
     row: Dataset, scores: ImageScores, decisions: SealDecisions, shards: list[DatasetShard]
 ) -> dict[str, Any]:
     """Class balance of all and of kept images, spread of the uncertainty, images per pool."""
-    kinds = {shard.index: shard.pool_kind for shard in shards}
+    length = max((shard.index for shard in shards), default=-1) + 1
+    images = np.bincount(scores.shard_indexes, minlength=length)
+    kept = np.bincount(scores.shard_indexes[decisions.kept], minlength=length)
     pools: dict[str, dict[str, int]] = {}
-    for shard_index, kept in zip(scores.shard_indexes.tolist(), decisions.kept.tolist(), strict=True):
-        counted = pools.setdefault(kinds[shard_index], {"num_images": 0, "num_kept": 0})
-        counted["num_images"] += 1
-        counted["num_kept"] += int(kept)
+    for shard in shards:
+        counted = pools.setdefault(shard.pool_kind, {"num_images": 0, "num_kept": 0})
+        counted["num_images"] += int(images[shard.index])
+        counted["num_kept"] += int(kept[shard.index])
     names = [str(item["name"]) for item in row.classes]
     levels = (0, 5, 25, 50, 75, 95, 100)
     spread = np.percentile(scores.uncertainties, levels) if len(scores.indexes) else np.zeros(len(levels))
@@ -131,18 +142,20 @@ def statistics(
     }
 
 
-def _balance(names: list[str], class_pixels: NDArray[np.int64], decisions: SealDecisions) -> list[dict[str, Any]]:
-    kept_pixels = class_pixels[decisions.kept]
-    weighted = class_pixels * decisions.weights[:, None]
-    totals = [max(float(part.sum()), 1.0) for part in (class_pixels, kept_pixels, weighted)]
+def _balance(names: list[str], class_pixels: NDArray[np.int32], decisions: SealDecisions) -> list[dict[str, Any]]:
+    """Shares of all pixels, of those of kept images, and of those as students see them: sums over images, no copies."""
+    pixels = class_pixels.sum(axis=0, dtype=np.int64)
+    kept_pixels = class_pixels.sum(axis=0, dtype=np.int64, where=decisions.kept[:, None])
+    weighted = np.einsum("i,in->n", decisions.weights, class_pixels)
+    shares = [part / max(float(part.sum()), 1.0) for part in (pixels, kept_pixels, weighted)]
     return [
         {
             "name": name,
             "num_images": int((class_pixels[:, i] > 0).sum()),
-            "num_kept": int((kept_pixels[:, i] > 0).sum()),
-            "pixel_share": float(class_pixels[:, i].sum() / totals[0]),
-            "kept_pixel_share": float(kept_pixels[:, i].sum() / totals[1]),
-            "weighted_pixel_share": float(weighted[:, i].sum() / totals[2]),
+            "num_kept": int(((class_pixels[:, i] > 0) & decisions.kept).sum()),
+            "pixel_share": float(shares[0][i]),
+            "kept_pixel_share": float(shares[1][i]),
+            "weighted_pixel_share": float(shares[2][i]),
         }
         for i, name in enumerate(names)
     ]

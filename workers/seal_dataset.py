@@ -37,12 +37,11 @@ def decide(scores: ImageScores, shards: list[DatasetShard], *, drop_share: float
     Pool by pool: real images are labelled from several views, so their scores are on another scale, and a dataset of
     both pools, restricted to one, is then the dataset of that pool.
     """
-    pools = {shard.index: shard.pool_kind for shard in shards}
-    pool_of_image = np.array([pools[index] for index in scores.shard_indexes.tolist()])
     kept = np.zeros(len(scores.indexes), dtype=bool)
     weights = np.zeros(len(kept), dtype=np.float64)
-    for pool in sorted(set(pools.values())):
-        inside = np.flatnonzero(pool_of_image == pool)
+    for pool in sorted({shard.pool_kind for shard in shards}):
+        its_shards = [shard.index for shard in shards if shard.pool_kind == pool]
+        inside = np.flatnonzero(np.isin(scores.shard_indexes, its_shards))
         stays = keep_most_certain(scores.uncertainties[inside], drop_share=drop_share)
         kept[inside] = stays
         weights[inside[stays]] = sampling_weights(scores.class_pixels[inside[stays]])

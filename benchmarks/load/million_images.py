@@ -96,6 +96,7 @@ def _seal(images: int, folder: Path) -> Cost:
         with factory.read() as work:
             scores, shards = sealing.image_scores(work, dataset_id), datasets.shards(work, dataset_id)
         decisions = decide(scores, shards, drop_share=0.1)
+        del scores, shards  # as the step lets go of them before it is recorded
         with factory.work() as work:
             row = sealing.seal(work, dataset_id, decisions, {})
             assert row.num_images == images

@@ -104,17 +104,21 @@ class Multiplier:
 
 
 def multiplier(miou: float, labels: int, curve: Sequence[tuple[int, float]]) -> Multiplier | None:
-    """Interpolated on the curve, linear in the logarithm of the number of labels; None without a curve."""
+    """The fewest that give as much: interpolated on the curve, linear in the logarithm of the number of labels.
+
+    None without a curve.
+    """
     if not curve:
         return None
     if miou < curve[0][1]:
         return Multiplier(curve[0][0] / labels, "<")
+    for count, reached in curve:
+        if miou == reached:
+            return Multiplier(count / labels)
     for (fewer, low), (more, high) in itertools.pairwise(curve):
-        if low <= miou < high:
+        if low < miou < high:
             share = (miou - low) / (high - low)
             return Multiplier(math.exp(math.log(fewer) + share * math.log(more / fewer)) / labels)
-    if miou == curve[-1][1]:
-        return Multiplier(curve[-1][0] / labels)
     return Multiplier(curve[-1][0] / labels, ">")
 
 

@@ -37,6 +37,10 @@ def test_the_multiplier_is_read_off_the_curve_in_log_labels(miou: float, labels:
     assert str(multiplier(miou, labels, CURVE)) == expected
 
 
+def test_where_more_labels_gave_nothing_the_fewest_count() -> None:
+    assert str(multiplier(0.88, 5, [(5, 0.88), (10, 0.88), (40, 0.9)])) == "1.0"
+
+
 def test_without_a_curve_there_is_no_multiplier() -> None:
     assert multiplier(0.5, 5, []) is None
 
