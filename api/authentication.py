@@ -90,8 +90,8 @@ class Authentication:
         entrance = scope["path"] in ENTRANCES or scope["path"].startswith(ENTRANCE_FOLDERS)
         visitor: Visitor | None = None
         try:
-            recognise = partial(anyio.to_thread.run_sync, self._recognise, request)
-            visitor = await self._reads.get(_shown(request), recognise)
+            read = partial(anyio.to_thread.run_sync, self._recognise, request)
+            visitor = await self._reads.get(_shown(request), read)
             scope.setdefault("state", {})["visitor"] = visitor
             require_intent(request, visitor)
             if not entrance and request.method not in SAFE_METHODS:

@@ -122,7 +122,9 @@ class _Purge:
         done = sum(self._each(_expired(), self._export))
         for table in DELETABLE:
             done += sum(self._each(_tombstones(table), self._tombstone))
-        return done + sum(self._rows(AuditEntry, AuditEntry.id, old) for old in _old_entries(self._factory))
+        for old in _old_entries(self._factory):
+            self._rows(AuditEntry, AuditEntry.id, old)
+        return done
 
     def _each(self, query: Select[Any], purge_one: Callable[[Any], bool]) -> Iterable[bool]:
         with self._factory.read() as work:

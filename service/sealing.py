@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,6 @@ from service.unit_of_work import Work
 
 MANIFEST_FORMAT = "label-factory-dataset/1"
 BATCH = 5_000
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class SealDecisions:
 
 
 def image_scores(work: Work, dataset_id: str) -> ImageScores:
-    """Scores of all images, read in batches."""
+    """Scores of all images, read in batches. Raises Conflict when some go meanwhile."""
     columns = (
         DatasetImage.index,
         DatasetImage.uncertainty,
@@ -63,20 +61,16 @@ def image_scores(work: Work, dataset_id: str) -> ImageScores:
         np.empty((count, len(datasets.get(work, dataset_id).classes)), np.int32),
         np.empty(count, np.int32),
     )
-    query = select(*columns).where(of_dataset).order_by(DatasetImage.index)
-    for start, batch in _numbered(work.session.execute(query.execution_options(yield_per=BATCH)).partitions()):
-        part = slice(start, start + len(batch))
+    query = select(*columns).where(of_dataset).order_by(DatasetImage.index).limit(count)
+    read = 0
+    for batch in work.session.execute(query.execution_options(yield_per=BATCH)).partitions():
+        part = slice(read, read + len(batch))
         scores.indexes[part], scores.uncertainties[part] = [row[0] for row in batch], [row[1] for row in batch]
         scores.class_pixels[part], scores.shard_indexes[part] = [row[2] for row in batch], [row[3] for row in batch]
+        read += len(batch)
+    if read != count:
+        raise Conflict(f"The dataset had {count} images, of which {count - read} went while they were read.")
     return scores
-
-
-def _numbered(batches: Iterable[Sequence[T]]) -> Iterator[tuple[int, Sequence[T]]]:
-    """Each batch with the place of its first."""
-    start = 0
-    for batch in batches:
-        yield start, batch
-        start += len(batch)
 
 
 def seal(work: Work, dataset_id: str, decisions: SealDecisions, card: dict[str, Any]) -> Dataset:
