@@ -149,14 +149,19 @@ def succeed(factory: Factory, step: ClaimedStep, output: dict[str, Any] | None =
         steps.record_success(work, step.id, step.token, output or {"kind": step.kind})
 
 
-def record_shard(work: Work, step: ClaimedStep) -> None:
+def shard_key(step: ClaimedStep) -> str:
+    """Where a label_shard step puts its shard."""
+    return f"datasets/{step.job_result['dataset_id']}/shards/{step.params['shard_index']:05}-{step.token}.tar"
+
+
+def record_shard(work: Work, step: ClaimedStep, *, sha256: str = "0" * 64) -> None:
     """Record the shard of a label_shard step with made-up images."""
     params = step.params
     images = [new_image(params["first_index"] + i, name=f"{params['pool']}-{i:06}") for i in range(params["count"])]
     shard = NewShard(
         index=params["shard_index"],
-        key=f"datasets/{step.job_result['dataset_id']}/shards/{params['shard_index']:05}-{step.token}.tar",
-        sha256="0" * 64,
+        key=shard_key(step),
+        sha256=sha256,
         num_bytes=1,
         num_images=len(images),
         pool_kind=params["pool"],
