@@ -10,7 +10,7 @@ from api.app import create_app
 from api.http_protocol import ImpatientProtocol
 from service.bootstrap import build_factory, prepare
 from service.logs import configure_logging
-from service.settings import Settings
+from service.settings import read_settings
 
 #: Event streams never end by themselves; a stopping server waits this long for them.
 SHUTDOWN_SECONDS = 3
@@ -18,7 +18,7 @@ SHUTDOWN_SECONDS = 3
 
 def app() -> FastAPI:
     """Read the settings, bring the database up to date, and make the application."""
-    settings = Settings()
+    settings = read_settings()
     configure_logging(settings)
     factory = build_factory(settings)
     prepare(factory)
@@ -33,7 +33,7 @@ def app() -> FastAPI:
 
 def main() -> None:
     """Serve until a signal; command-line options win over the settings."""
-    settings = Settings()
+    settings = read_settings()
     parser = argparse.ArgumentParser(prog="api.main", description=__doc__)
     parser.add_argument("--host", default=settings.api_host)
     parser.add_argument("--port", type=int, default=settings.api_port)

@@ -20,6 +20,7 @@ START_TIMEOUT_SECONDS = 60.0
 #: A worker hands its step over within this time after SIGTERM.
 STOP_TIMEOUT_SECONDS = 30.0
 RESTART_SECONDS = 1.0
+LAST_WORDS_BYTES = 4_096
 
 
 def service_environment(
@@ -84,7 +85,7 @@ class Supervisor:
         while not client.is_ready():
             if self._processes["api"].poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise CliError(f"the API did not start; the reason stands at the end of {self._log_folder / 'api.log'}")
+                raise CliError(f"the API did not start: {self._last_words('api')}")
             time.sleep(0.1)
         remember(self.url, self._data)
         for name in self._workers:
@@ -121,6 +122,15 @@ class Supervisor:
                 process.kill()
                 process.wait()
         self._processes.clear()
+
+    def _last_words(self, name: str) -> str:
+        path = self._log_folder / f"{name}.log"
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - LAST_WORDS_BYTES))
+            lines = log.read().decode(errors="replace").split("\n")
+        said = [line for line in lines if line.strip()]
+        reason = said[-1].removeprefix("error: ") if said else "it said nothing"
+        return f"{reason} (see {path})"
 
     def _launch(self, name: str) -> None:
         with (self._log_folder / f"{name}.log").open("ab") as log:

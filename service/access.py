@@ -14,7 +14,7 @@ from service.bootstrap import Factory, build_factory
 from service.caller import SCOPES, Scope
 from service.database import migrate
 from service.errors import ServiceError
-from service.settings import Settings
+from service.settings import read_settings
 from service.tables import Workspace
 
 
@@ -53,7 +53,7 @@ def open_workspace(factory: Factory, name: str) -> OpenedWorkspace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what it made is printed alone, so that scripts can take it."""
     options = _parser().parse_args(arguments)
-    factory = build_factory(Settings())
+    factory = build_factory(read_settings())
     migrate(factory.settings.resolved_database_url)
     try:
         if options.command == "create-workspace":

@@ -30,7 +30,7 @@ from service.database import READ_ONLY, current_revision
 from service.errors import Conflict, Invalid, NotFound, ServiceError
 from service.logs import configure_logging
 from service.references import digests, referenced
-from service.settings import Settings
+from service.settings import read_settings
 from service.storage import Digest, ListedObject, StoredObject
 from service.tenancy import WorkspaceSession
 from service.unit_of_work import Work
@@ -223,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="service.backup", description=__doc__)
     parser.add_argument("folder", type=Path, help="not there yet, or empty")
     options = parser.parse_args()
-    settings = Settings()
+    settings = read_settings()
     configure_logging(settings)
     factory = build_factory(settings)
     try:

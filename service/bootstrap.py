@@ -14,7 +14,7 @@ from service.caller import Action
 from service.database import READ_ONLY, make_engine, migrate
 from service.doorbell import Doorbell, open_doorbell
 from service.logs import configure_logging
-from service.settings import Settings
+from service.settings import Settings, read_settings
 from service.storage import ObjectStorage, open_storage
 from service.tables import DEFAULT_WORKSPACE_ID
 from service.tenancy import WorkspaceSession
@@ -121,7 +121,7 @@ def put_marker(storage: ObjectStorage) -> None:
 
 def main() -> None:
     """`python -m service.bootstrap`: prepare once, before API and workers start."""
-    settings = Settings()
+    settings = read_settings()
     configure_logging(settings)
     factory = build_factory(settings)
     prepare(factory)

@@ -37,16 +37,15 @@ def make_engine(url: str) -> Engine:
     """An engine for `sqlite:///file` or `postgresql://...`; makes the folder of a SQLite file."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite_engine(url, parsed.database)
+        return _sqlite_engine(url, str(parsed.database))
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     # pool_pre_ping: after a database restart the next request works instead of failing once per connection.
     return create_engine(parsed, pool_pre_ping=True, connect_args=POSTGRESQL, **OPTIONS)
 
 
-def _sqlite_engine(url: str, database: str | None) -> Engine:
-    if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+def _sqlite_engine(url: str, database: str) -> Engine:
+    Path(database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **OPTIONS)
 
     @event.listens_for(engine, "connect")

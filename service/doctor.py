@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from service.clock import read_clock, utc_now
 from service.collector import store_owner
 from service.database import current_revision, knows_revision, newest_revision
 from service.errors import NotFound
-from service.settings import Settings
+from service.settings import ENV_PREFIX, Settings, faults
 
 CLOCK_SECONDS = 5.0
 """Clocks further apart than this are told."""
@@ -52,7 +54,7 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Every check; one that cannot be carried out is a finding too."""
     findings = [
-        Finding("settings", ok=True, found=f"{'embedded' if settings.embedded else 'cluster'}"),
+        _settings(settings),
         _disk(settings),
     ]
     if _is_new(settings):
@@ -80,6 +82,22 @@ def _checked(check: str, what_to_do: str, look: Callable[[], Finding]) -> Findin
     except Exception as error:  # noqa: BLE001 - whatever a driver raises is what was found
         words = str(error).strip().partition("\n")[0] or type(error).__name__
         return Finding(check, ok=False, found=words[:300], what_to_do=what_to_do)
+
+
+def _settings(settings: Settings) -> Finding:
+    """Names that are nearly a setting's have no effect, and nobody would say so."""
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    meant = {
+        name: near[0]
+        for name in sorted(os.environ)
+        if name.startswith(ENV_PREFIX)
+        and name not in known
+        and (near := get_close_matches(name, known, n=1, cutoff=0.9))
+    }
+    if meant:
+        advice = ", ".join(f"{name} to {near}" for name, near in meant.items())
+        return Finding("settings", ok=False, found=f"not a setting: {', '.join(meant)}", what_to_do=f"Rename {advice}")
+    return Finding("settings", ok=True, found="embedded" if settings.embedded else "cluster")
 
 
 def _is_new(settings: Settings) -> bool:
@@ -243,13 +261,8 @@ def read_settings() -> Settings | list[Finding]:
         return Settings()
     except ValidationError as error:
         return [
-            Finding(
-                "settings",
-                ok=False,
-                found=f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}",
-                what_to_do="Correct LABEL_FACTORY_" + "_".join(map(str, fault["loc"])).upper(),
-            )
-            for fault in error.errors()
+            Finding("settings", ok=False, found=fault, what_to_do="Correct it and start again")
+            for fault in faults(error)
         ]
 
 

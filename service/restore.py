@@ -23,7 +23,7 @@ from service.bootstrap import Factory, build_factory
 from service.database import knows_revision, migrate
 from service.errors import Conflict, Invalid, NotFound, ServiceError
 from service.logs import configure_logging
-from service.settings import Settings
+from service.settings import read_settings
 from service.storage import ObjectStorage
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="service.restore", description=__doc__)
     parser.add_argument("folder", type=Path, help="what service.backup made")
     options = parser.parse_args()
-    settings = Settings()
+    settings = read_settings()
     configure_logging(settings)
     factory = build_factory(settings)
     try:

@@ -6,8 +6,20 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, FilePath, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+ENV_PREFIX = "LABEL_FACTORY_"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -21,6 +33,24 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _check_database_url(value: str) -> str:
+    try:
+        url = make_url(value) if value else None
+    except ArgumentError:
+        url = None
+    if value and (url is None or url.get_backend_name() not in ("sqlite", "postgresql")):
+        raise ValueError("must be sqlite:////absolute/file or postgresql://user:password@host/database")
+    if url is not None and url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError("must name a file, sqlite:////absolute/file: several processes share the database")
+    return value
+
+
+def _check_storage_url(value: str) -> str:
+    if value and not value.startswith(("file:///", "s3://")):
+        raise ValueError("must begin with file:/// or s3://")
+    return value
+
+
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65_535)], ...], NoDecode, BeforeValidator(_split)]
 
@@ -29,15 +59,20 @@ class Settings(BaseSettings):
     """Where things live, how steps are leased, and every limit."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LABEL_FACTORY_", extra="forbid", use_attribute_docstrings=True, frozen=True
+        env_prefix=ENV_PREFIX,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        frozen=True,
+        # Values may be secrets, and errors go to logs.
+        hide_input_in_errors=True,
     )
 
     # Where things live
     data_dir: Path = Path("data")
     """Folder of the embedded service: database, objects, scratch and logs."""
-    database_url: str = ""
+    database_url: Annotated[str, AfterValidator(_check_database_url)] = ""
     """SQLAlchemy URL; empty means `factory.sqlite` in the data folder."""
-    storage_url: str = ""
+    storage_url: Annotated[str, AfterValidator(_check_storage_url)] = ""
     """`file:///folder` or `s3://bucket/prefix`; empty means `objects` in the data folder."""
     scratch_dir: Path | None = None
     """Folder for uploads and worker files in flight; empty means `scratch` in the data folder."""
@@ -172,13 +207,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_heartbeat(self) -> Self:
         if self.heartbeat_seconds * 3 > self.lease_seconds:
-            raise ValueError("heartbeat_seconds must be at most a third of lease_seconds")
+            raise ValueError(f"{ENV_PREFIX}HEARTBEAT_SECONDS must be at most a third of {ENV_PREFIX}LEASE_SECONDS")
         return self
 
     @model_validator(mode="after")
     def _check_orphans(self) -> Self:
         if self.orphan_seconds <= 2 * self.lease_seconds:
-            raise ValueError("orphan_seconds must be more than twice lease_seconds")
+            raise ValueError(f"{ENV_PREFIX}ORPHAN_SECONDS must be more than twice {ENV_PREFIX}LEASE_SECONDS")
         return self
 
     @property
@@ -201,3 +236,20 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """True where workers poll the database and no broker rings them."""
         return not self.broker_url
+
+
+def faults(error: ValidationError) -> list[str]:
+    """What is wrong with settings: of each the variable's name and the reason, without its value."""
+    told = []
+    for fault in error.errors(include_url=False, include_input=False):
+        name = "".join(f"{ENV_PREFIX}{str(part).upper()}: " for part in fault["loc"][:1])
+        told.append(name + fault["msg"].removeprefix("Value error, "))
+    return told
+
+
+def read_settings() -> Settings:
+    """The settings of this process; ends it with a line for each that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SystemExit("\n".join(f"error: {fault}" for fault in faults(error))) from None

@@ -287,12 +287,10 @@ def open_storage(settings: Settings) -> ObstoreStorage:
     if url.scheme == "file":
         folder = Path(unquote(url.path))
         return ObstoreStorage(LocalStore(folder, automatic_cleanup=True, mkdir=True), str(folder))
-    if url.scheme == "s3":
-        place = (url.netloc, url.path.strip("/"))
-        public = _open_s3(settings, *place, endpoint=settings.s3_public_endpoint or settings.s3_endpoint)
-        store = _open_s3(settings, *place, endpoint=settings.s3_endpoint)
-        return ObstoreStorage(store, settings.resolved_storage_url, public=public)
-    raise ValueError(f"storage_url must begin with file:/// or s3://, not {url.scheme}://")
+    place = (url.netloc, url.path.strip("/"))
+    public = _open_s3(settings, *place, endpoint=settings.s3_public_endpoint or settings.s3_endpoint)
+    store = _open_s3(settings, *place, endpoint=settings.s3_endpoint)
+    return ObstoreStorage(store, settings.resolved_storage_url, public=public)
 
 
 def _open_s3(settings: Settings, bucket: str, prefix: str, *, endpoint: str | None) -> S3Store:

@@ -15,7 +15,7 @@ from celery import Celery, signals
 from service.bootstrap import build_factory
 from service.doorbell import RING_TASK, celery_options
 from service.logs import configure_logging
-from service.settings import Settings
+from service.settings import read_settings
 from workers.reaper import start_reaper
 
 HAND_OVER = signal.SIGUSR2
@@ -35,7 +35,7 @@ class _Child:
     process: Any = None
 
 
-app = Celery("label_factory", broker=Settings().broker_url or None, set_as_current=False)
+app = Celery("label_factory", broker=read_settings().broker_url or None, set_as_current=False)
 app.conf.update(celery_options())
 app.conf.update(
     # Most rings find nothing: counting them would restart the child, and load torch again, for no reason.
@@ -51,13 +51,13 @@ def ring(queue: str) -> None:
 
 
 def _configure_logging(**_: Any) -> None:
-    configure_logging(Settings())
+    configure_logging(read_settings())
 
 
 def _start_child(**_: Any) -> None:
     # Not imported above: the main process would load torch and hold it for nothing.
     queues = os.environ[QUEUES_VARIABLE].split(",")
-    process = importlib.import_module("workers.process").start_process(Settings(), queues)
+    process = importlib.import_module("workers.process").start_process(read_settings(), queues)
     _Child.process = process
     signal.signal(HAND_OVER, lambda *_: process.shutdown.set())
     presence = importlib.import_module("workers.presence")
@@ -69,7 +69,7 @@ def _tell_queues(instance: Any, **_: Any) -> None:
 
 
 def _start_main(**_: Any) -> None:
-    start_reaper(build_factory(Settings()), _shutdown)
+    start_reaper(build_factory(read_settings()), _shutdown)
 
 
 def _hand_over(**_: Any) -> None:

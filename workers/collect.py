@@ -15,7 +15,7 @@ from service.collector import Collected, collect, collect_in_turn
 from service.errors import ServiceError
 from service.logs import configure_logging
 from service.purging import purge_in_turn
-from service.settings import Settings
+from service.settings import read_settings
 from workers.scratch import remove_abandoned
 
 LOOK_SECONDS = 60.0
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="workers.collect", description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="list what would be removed and remove nothing")
     options = parser.parse_args()
-    settings = Settings()
+    settings = read_settings()
     configure_logging(settings)
     factory = build_factory(settings)
     try:

@@ -9,7 +9,7 @@ from types import FrameType
 import structlog
 
 from service.database import migrate
-from service.settings import Settings
+from service.settings import read_settings
 from workers.presence import start_presence
 from workers.process import WorkerProcess, start_process
 from workers.reaper import start_reaper
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="workers.embedded", description=__doc__)
     parser.add_argument("--until-idle", action="store_true", help="end when no step is ready")
     options = parser.parse_args()
-    process = start_process(Settings())
+    process = start_process(read_settings())
     stop_on_signals(process.shutdown)
     migrate(process.factory.settings.resolved_database_url)
     log.info("worker is up", owner=process.owner)

@@ -94,9 +94,8 @@ def test_what_does_not_answer_is_a_finding_each(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_opened_is_told(factory: Factory, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    for url in ((tmp_path / "file").as_uri(), "ftp://somewhere"):
-        settings = factory.settings.model_copy(update={"storage_url": url})
-        assert set(wrong(settings)) == {"store"}
+    settings = factory.settings.model_copy(update={"storage_url": (tmp_path / "file").as_uri()})
+    assert set(wrong(settings)) == {"store"}
 
 
 def test_a_schema_of_another_release_is_told(factory: Factory) -> None:
@@ -145,10 +144,18 @@ def test_each_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_FACTORY_PAGE_LIMIT", "0")
     findings = read_settings()
     assert isinstance(findings, list)
-    assert [finding.what_to_do for finding in findings] == [
-        "Correct LABEL_FACTORY_LEASE_SECONDS",
-        "Correct LABEL_FACTORY_PAGE_LIMIT",
+    assert [finding.found.split(":")[0] for finding in findings] == [
+        "LABEL_FACTORY_LEASE_SECONDS",
+        "LABEL_FACTORY_PAGE_LIMIT",
     ]
+
+
+def test_a_misspelt_setting_is_told(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_FACTORY_API_KEY", "the command line's")
+    assert wrong(factory.settings) == {}
+    monkeypatch.setenv("LABEL_FACTORY_LEASE_SECOND", "60")
+    (finding,) = (finding for finding in examine(factory.settings) if not finding.ok)
+    assert finding.what_to_do == "Rename LABEL_FACTORY_LEASE_SECOND to LABEL_FACTORY_LEASE_SECONDS"
 
 
 @pytest.mark.parametrize(("free", "code"), [("0", 0), (str(2**50), 1)])
