@@ -529,7 +529,7 @@ def test_a_store_of_any_size_is_gone_through_in_little_memory(factory: Factory) 
 
 @pytest.mark.parametrize("values", [{"orphan_seconds": 60}, {"orphan_seconds": 7_200, "lease_seconds": 3_600}])
 def test_an_age_that_could_lose_data_is_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="(?i)orphan_seconds"):
+    with pytest.raises(ValueError, match=r"(?i)orphan_seconds"):
         Settings(**values)  # type: ignore[arg-type]
 
 
