@@ -255,7 +255,7 @@ def _workers(factory: Factory) -> Finding:
     return _checked("workers", "See the check of the database.", look)
 
 
-def read_settings() -> Settings | list[Finding]:
+def settings_or_faults() -> Settings | list[Finding]:
     """The settings, or what is wrong with each of them."""
     try:
         return Settings()
@@ -282,7 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="service.doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", dest="as_json")
     options = parser.parse_args()
-    settings = read_settings()
+    settings = settings_or_faults()
     findings = settings if isinstance(settings, list) else examine(settings)
     tell(findings, as_json=options.as_json)
     sys.exit(0 if all(finding.ok for finding in findings) else 1)

@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 ENV_PREFIX = "LABEL_FACTORY_"
+DATABASE_URLS = "sqlite:////absolute/file or postgresql://user:password@host/database"
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -34,13 +35,15 @@ def _split(value: object) -> object:
 
 
 def _check_database_url(value: str) -> str:
+    if not value:
+        return value
     try:
-        url = make_url(value) if value else None
+        url = make_url(value)
     except ArgumentError:
-        url = None
-    if value and (url is None or url.get_backend_name() not in ("sqlite", "postgresql")):
-        raise ValueError("must be sqlite:////absolute/file or postgresql://user:password@host/database")
-    if url is not None and url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError(f"must be {DATABASE_URLS}") from None
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(f"must be {DATABASE_URLS}")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise ValueError("must name a file, sqlite:////absolute/file: several processes share the database")
     return value
 
@@ -242,7 +245,7 @@ def faults(error: ValidationError) -> list[str]:
     """What is wrong with settings: of each the variable's name and the reason, without its value."""
     told = []
     for fault in error.errors(include_url=False, include_input=False):
-        name = "".join(f"{ENV_PREFIX}{str(part).upper()}: " for part in fault["loc"][:1])
+        name = f"{ENV_PREFIX}{fault['loc'][0]}: ".upper() if fault["loc"] else ""
         told.append(name + fault["msg"].removeprefix("Value error, "))
     return told
 

@@ -119,6 +119,14 @@ def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     assert "choose another --data" in answer.stderr
 
 
+def test_up_says_itself_why_it_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_FACTORY_LEASE_SECONDS", "soon")
+    answer = run("up", "--data", str(tmp_path), "--port", "18767")
+    assert answer.returncode != 0
+    words = " ".join(answer.stderr.split())
+    assert "the API did not start: LABEL_FACTORY_LEASE_SECONDS: Input should be a valid number" in words
+
+
 def test_a_long_error_stays_one_line() -> None:
     answer = run("jobs", "list", url=f"http://127.0.0.1:9/{'long' * 60}")
     assert answer.stderr.count("\n") == 1

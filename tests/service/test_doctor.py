@@ -15,7 +15,7 @@ from service import workers
 from service.bootstrap import Factory, build_factory, prepare
 from service.collector import require_own_store
 from service.database import make_engine
-from service.doctor import Finding, examine, read_settings
+from service.doctor import Finding, examine, settings_or_faults
 from service.settings import Settings
 from service.workers import SignOfLife
 from tests import factories
@@ -142,7 +142,7 @@ def test_steps_that_nobody_listens_to_are_told(factory: Factory) -> None:
 def test_each_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_FACTORY_LEASE_SECONDS", "soon")
     monkeypatch.setenv("LABEL_FACTORY_PAGE_LIMIT", "0")
-    findings = read_settings()
+    findings = settings_or_faults()
     assert isinstance(findings, list)
     assert [finding.found.split(":")[0] for finding in findings] == [
         "LABEL_FACTORY_LEASE_SECONDS",
