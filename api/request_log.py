@@ -1,8 +1,8 @@
 """The outermost middleware: a request id, one log line per request, its metrics, and the last answer to a crash."""
 
 import re
+import secrets
 import time
-import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -79,4 +79,4 @@ def _named_ids(scope: Scope) -> dict[str, str]:
 
 def _request_id(scope: Scope) -> str:
     offered = Headers(scope=scope).get("x-request-id", "")
-    return offered if REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+    return offered if REQUEST_ID.fullmatch(offered) else secrets.token_hex(16)

@@ -1,6 +1,5 @@
 """Headers every answer carries; a page may set its own policy, the strict default stands otherwise."""
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DEFAULTS = {
@@ -11,6 +10,9 @@ DEFAULTS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+
+# As ASGI has them.
+RAW_DEFAULTS = [(name.lower().encode(), value.encode()) for name, value in DEFAULTS.items()]
 
 
 class SecurityHeaders:
@@ -24,9 +26,9 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in DEFAULTS.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"]
+                chosen = {name for name, _ in headers}
+                headers.extend(header for header in RAW_DEFAULTS if header[0] not in chosen)
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)

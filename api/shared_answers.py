@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.shared_reads import SharedReads
 
+#: Long enough for the answers of one list to go out and for the same clients to be back at the gate.
+PAUSE_SECONDS = 0.004
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -33,7 +36,7 @@ class SharedAnswers:
     def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
         self.app = app
         self.paths = paths
-        self._reads = SharedReads()
+        self._reads = SharedReads(PAUSE_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection; anything but a GET of these paths passes through."""

@@ -13,9 +13,14 @@ Found = TypeVar("Found")
 
 
 class SharedReads:
-    """At most one read of a key runs and one waits; belongs to one event loop."""
+    """At most one read of a key runs and one waits; belongs to one event loop.
 
-    def __init__(self) -> None:
+    A read that follows another of its key begins `pause_seconds` after it: clients that were just answered often ask again
+    at once, and join those who wait instead of taking turns with them. Who comes alone never waits for that.
+    """
+
+    def __init__(self, pause_seconds: float = 0.0) -> None:
+        self._pause_seconds = pause_seconds
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
         self._waiting: dict[Hashable, asyncio.Task[Any]] = {}
 
@@ -31,6 +36,7 @@ class SharedReads:
     async def _run(self, key: Hashable, read: Callable[[], Awaitable[Found]]) -> Found:
         if (before := self._running.get(key)) is not None:
             await asyncio.wait([before])
+            await asyncio.sleep(self._pause_seconds)
         self._running[key] = self._waiting.pop(key)
         try:
             return await read()

@@ -11,7 +11,7 @@ from sqlalchemy.orm import sessionmaker
 
 from service import audit, generators, object_keys, operator_key
 from service.caller import Action
-from service.database import READ_ONLY, make_engine, migrate
+from service.database import KEPT_CONNECTIONS, READ_ONLY, make_engine, migrate
 from service.doorbell import Doorbell, open_doorbell
 from service.logs import configure_logging
 from service.settings import Settings, read_settings
@@ -85,10 +85,14 @@ class Factory:
 
 
 def build_factory(
-    settings: Settings, *, storage: ObjectStorage | None = None, doorbell: Doorbell | None = None
+    settings: Settings,
+    *,
+    storage: ObjectStorage | None = None,
+    doorbell: Doorbell | None = None,
+    kept_connections: int = KEPT_CONNECTIONS,
 ) -> Factory:
     """Choose the implementations that the settings name; tests may put fakes in. Touches no table."""
-    engine = make_engine(settings.resolved_database_url)
+    engine = make_engine(settings.resolved_database_url, kept_connections)
     return Factory(
         settings=settings,
         engine=engine,

@@ -28,25 +28,34 @@ POSTGRESQL = {
     "options": f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}",
 }
 # As many connections as the API has threads: readers get one though all others wait for a writer.
-OPTIONS: dict[str, Any] = {"pool_size": 10, "max_overflow": 30, "json_deserializer": from_json}
+MAX_CONNECTIONS = 40
+KEPT_CONNECTIONS = 10
 # An engine option: what BEGIN says on SQLite.
 READ_ONLY = {"sqlite_begin": "DEFERRED"}
 
 
-def make_engine(url: str) -> Engine:
-    """An engine for `sqlite:///file` or `postgresql://...`; makes the folder of a SQLite file."""
+def make_engine(url: str, kept_connections: int = KEPT_CONNECTIONS) -> Engine:
+    """An engine for `sqlite:///file` or `postgresql://...`; makes the folder of a SQLite file.
+
+    Up to `kept_connections` stay open when nobody uses them.
+    """
     parsed = make_url(url)
+    options: dict[str, Any] = {
+        "pool_size": kept_connections,
+        "max_overflow": MAX_CONNECTIONS - kept_connections,
+        "json_deserializer": from_json,
+    }
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite_engine(url, str(parsed.database))
+        return _sqlite_engine(url, str(parsed.database), options)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     # pool_pre_ping: after a database restart the next request works instead of failing once per connection.
-    return create_engine(parsed, pool_pre_ping=True, connect_args=POSTGRESQL, **OPTIONS)
+    return create_engine(parsed, pool_pre_ping=True, connect_args=POSTGRESQL, **options)
 
 
-def _sqlite_engine(url: str, database: str) -> Engine:
+def _sqlite_engine(url: str, database: str, options: dict[str, Any]) -> Engine:
     Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **OPTIONS)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **options)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

@@ -18,6 +18,9 @@ from workers.device import limit_threads
 from workers.handlers import HANDLERS
 from workers.runtime import run_next_step
 
+KEPT_CONNECTIONS = 2
+"""To the database: the step's and its lease's. Other threads open one when both are in use, and close it."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -56,4 +59,5 @@ def start_process(settings: Settings, queues: Sequence[str] = QUEUES) -> WorkerP
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     limit_threads(settings.torch_threads)
-    return WorkerProcess(build_factory(settings), f"{socket.gethostname()}:{os.getpid()}", queues)
+    factory = build_factory(settings, kept_connections=KEPT_CONNECTIONS)
+    return WorkerProcess(factory, f"{socket.gethostname()}:{os.getpid()}", queues)

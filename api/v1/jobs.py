@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Header, Query, Response, status
 from pydantic import ConfigDict, Field
 
-from api.dependencies import IdPath, ReadDep, WorkDep
+from api.dependencies import FactoryDep, IdPath, ReadDep, WorkDep
 from api.errors import problems
 from api.pagination import Page, PagingDep
 from api.strict_json import StrictRoute
@@ -168,13 +168,15 @@ def create_job(
 
 @router.get("", operation_id="list_jobs", summary="List jobs, newest first", responses=problems(400, 422))
 def list_jobs(
-    work: ReadDep,
+    factory: FactoryDep,
     paging: PagingDep,
     state: Annotated[JobState | None, Query(description="Only jobs in this state")] = None,
     kind: Annotated[JobKind | None, Query(description="Only jobs of this kind")] = None,
 ) -> Page[JobAnswer]:
     """All jobs, or those of one state or kind."""
-    rows = jobs.list_page(work, state=state, kind=kind, after=paging.after, limit=paging.limit)
+    # No `ReadDep`, which takes a thread to open and one to close: this is what clients poll.
+    with factory.read() as work:
+        rows = jobs.list_page(work, state=state, kind=kind, after=paging.after, limit=paging.limit)
     return Page[JobAnswer].of(rows, rows.items)
 
 

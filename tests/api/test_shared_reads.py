@@ -45,6 +45,21 @@ def test_who_asks_during_a_read_waits_for_the_next_one() -> None:
     asyncio.run(scenario())
 
 
+def test_who_was_just_answered_joins_those_who_wait() -> None:
+    async def scenario() -> None:
+        reads, read = SharedReads(pause_seconds=0.2), Reader()
+        first = asyncio.create_task(reads.get("jobs", read))
+        await until(lambda: read.started == 1)
+        waiting = asyncio.create_task(reads.get("jobs", read))
+        await asyncio.sleep(0)
+        for _ in range(3):
+            read.go_on.release()
+        assert await first == 1
+        assert await asyncio.gather(reads.get("jobs", read), waiting) == [2, 2]
+
+    asyncio.run(scenario())
+
+
 def test_other_keys_do_not_wait() -> None:
     async def scenario() -> None:
         reads, slow, quick = SharedReads(), Reader(), Reader()

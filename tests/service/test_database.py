@@ -148,6 +148,16 @@ def test_readers_do_not_wait_for_writers(factory: Factory) -> None:
             assert jobs.list_page(reader).items[0].name != "x"
 
 
+def test_more_connections_open_than_stay_open(tmp_path: Path, postgresql_url: str) -> None:
+    for url in (f"sqlite:///{tmp_path / 'new.sqlite'}", postgresql_url):
+        engine = make_engine(url, kept_connections=2)
+        opened = [engine.connect() for _ in range(5)]
+        for connection in opened:
+            connection.close()
+        assert engine.pool.status().startswith("Pool size: 2  Connections in pool: 2 ")
+        engine.dispose()
+
+
 def test_the_clock_is_the_databases_and_utc(any_factory: Factory) -> None:
     with any_factory.read() as work:
         now = read_clock(work.session)

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -64,6 +65,34 @@ def test_a_crash_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger("celery").exception("task crashed")
     for line in lines(capsys):
         assert "ValueError: broken" in str(line["exception"])
+
+
+def test_values_that_json_does_not_know_are_written_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_json=True))
+    structlog.get_logger("api").info(
+        "odd", path=Path("/data"), score=float("nan"), shard={1: {"a", 2}}, byte=b"\xff", huge=2**70, name="\udcff"
+    )
+    (line,) = lines(capsys)
+    assert line["event"] == "odd"
+    assert "/data" in str(line["path"])
+
+
+def test_every_level_and_what_is_below(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_json=True, log_level="warning"))
+    log = structlog.get_logger("api")
+    for level in ("debug", "info", "warning", "error", "critical"):
+        getattr(log, level)("%s it is", level)
+    assert [line["event"] for line in lines(capsys)] == ["warning it is", "error it is", "critical it is"]
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        configure_logging(Settings(log_json=True))
+        structlog.get_logger("api").info("lost")
+        with suppress(OSError):
+            full.close()
+        structlog.get_logger("api").info("lost, too")
 
 
 def test_what_a_transaction_did_is_told_after_its_commit_only(
