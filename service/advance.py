@@ -14,7 +14,7 @@ from service.unit_of_work import Work
 
 
 def advance(work: Work, job_id: str) -> None:
-    """Make the job's next steps or end it; idempotent, part of the transaction that finished a step."""
+    """Make the job's next steps or end it; idempotent, part of the transaction that finished a step. Raises UnreadableSpec."""
     job = events.lock_job(work, job_id)
     if job.state in ENDED:
         return
@@ -22,15 +22,18 @@ def advance(work: Work, job_id: str) -> None:
     # Which states there are of each kind is all the plan asks: a job of thousands of shards sends no thousands of rows.
     rows = work.session.execute(select(Step.kind, Step.state).where(Step.job_id == job_id).distinct()).all()
     steps = [plan.StepView(*row) for row in rows]
-    spec = parse(job.spec)
     stopping = job.cancel_requested or any(step.state == "failed" for step in steps)
-    if stopping and cancel_ready_steps(work, job_id):
-        advance(work, job_id)
+    if stopping:
+        # Without a look at the spec: a job that only another release can read is stopped by any.
+        if cancel_ready_steps(work, job_id):
+            advance(work, job_id)
+        elif outcome := plan.stopped_outcome(steps, cancelling=job.cancel_requested):
+            _end(work, job, outcome)
         return
-    outcome = plan.job_outcome(spec, steps, cancelling=job.cancel_requested)
-    if outcome is not None:
-        _end(work, job, outcome)
-    elif not stopping:
+    spec = parse(job.spec)
+    if plan.is_complete(spec, steps):
+        _end(work, job, "succeeded")
+    else:
         _make_steps(work, job, plan.next_steps(spec, steps, plan_facts(work, spec)))
 
 

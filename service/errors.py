@@ -60,6 +60,12 @@ class Gone(ServiceError):  # noqa: N818
     status, type, title = 410, "gone", "No longer there"
 
 
+class UnreadableSpec(Conflict):
+    """A stored job has options that this release does not know, or lacks some: another release has made it."""
+
+    type, title = "other-release", "Made by another release of the service"
+
+
 class LeaseLost(Conflict):
     """The step was given to another worker or ended meanwhile; nothing of this attempt may be kept."""
 

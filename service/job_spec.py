@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from service.errors import UnreadableSpec
 from service.spec_parts import (
     DISTILLATION_FIELDS,
     INSTANCE_NETWORKS,
@@ -305,8 +306,14 @@ _ADAPTER: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 
 
 def parse(document: Mapping[str, Any]) -> JobSpec:
-    """Read a stored spec; raises pydantic's ValidationError if it is not one."""
-    return _ADAPTER.validate_python(dict(document))
+    """Read a stored spec. Raises UnreadableSpec, which names the options, for one of another release."""
+    try:
+        return _ADAPTER.validate_python(dict(document))
+    except ValidationError as error:
+        options = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()[:5])
+        raise UnreadableSpec(
+            f"The job was made by another release, and this one cannot read its options: {options}."
+        ) from None
 
 
 def dump(spec: JobSpec) -> dict[str, Any]:

@@ -7,11 +7,13 @@ whoever runs the shard: a shard run twice gives the same bytes on the same machi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from service.job_spec import DistillSpec, EvaluateSpec, ExportSpec, JobSpec, LabelSpec, TrainStudentSpec
+from service.errors import UnreadableSpec
+from service.job_spec import DistillSpec, EvaluateSpec, ExportSpec, JobSpec, LabelSpec, TrainStudentSpec, parse
 
 StepKind = Literal[
     "fit_head",
@@ -87,15 +89,16 @@ def next_steps(spec: JobSpec, steps: Sequence[StepView], facts: PlanFacts) -> li
     return new
 
 
-def job_outcome(spec: JobSpec, steps: Sequence[StepView], *, cancelling: bool) -> Outcome | None:
-    """How the job has ended, or None while it goes on."""
-    states = {step.state for step in steps}
-    if cancelling:
-        return None if states & UNFINISHED else "cancelled"
-    if "failed" in states:
+def stopped_outcome(steps: Sequence[StepView], *, cancelling: bool) -> Outcome | None:
+    """How a job ends that is cancelled or has a failed step, whatever was asked; None while a cancelled one still runs."""
+    if not cancelling:
         return "failed"
-    complete = set(stages(spec)) == {step.kind for step in steps}
-    return "succeeded" if complete and states == {"succeeded"} else None
+    return None if any(step.state in UNFINISHED for step in steps) else "cancelled"
+
+
+def is_complete(spec: JobSpec, steps: Sequence[StepView]) -> bool:
+    """Whether all steps that the job is to have in the end are there and have succeeded."""
+    return set(stages(spec)) == {step.kind for step in steps} and all(step.state == "succeeded" for step in steps)
 
 
 def stages(spec: JobSpec) -> dict[StepKind, tuple[StepKind, ...]]:
@@ -111,6 +114,13 @@ def stages(spec: JobSpec) -> dict[StepKind, tuple[StepKind, ...]]:
     if isinstance(spec, ExportSpec):
         return {"export_dataset": ()}
     return {"train_generator": ()}
+
+
+def known_stages(document: Mapping[str, Any]) -> list[StepKind]:
+    """The kinds of step of a stored job, in order; none of one that only another release can read."""
+    with suppress(UnreadableSpec):
+        return list(stages(parse(document)))
+    return []
 
 
 def _measured(kind: StepKind, evaluation_set_id: str | None) -> dict[StepKind, tuple[StepKind, ...]]:

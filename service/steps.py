@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Select, and_, case, func, or_, select, update
@@ -75,14 +76,19 @@ class ClaimedStep:
     """Proves that this worker holds the step; part of every object key it writes."""
     params: Mapping[str, Any]
     """What the plan put there, such as the range of a shard."""
-    spec: JobSpec
-    """What the user asked for."""
+    spec_document: Mapping[str, Any]
+    """What the user asked for, as it is stored."""
     job_result: Mapping[str, str]
     """Ids the job has made so far: generator_id, dataset_id, student_id."""
     checkpoint_key: str | None
     """Object to resume from."""
     lease_until: datetime
     """When the step is lost without a heartbeat, on the database's clock."""
+
+    @cached_property
+    def spec(self) -> JobSpec:
+        """What the user asked for. Raises UnreadableSpec, which fails the step that needs it and not the claim."""
+        return parse(self.spec_document)
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def _begin(work: Work, step: Step) -> ClaimedStep:
         attempt=step.attempt,
         token=step.token,
         params=step.params,
-        spec=parse(job.spec),
+        spec_document=job.spec,
         job_result=job.result,
         checkpoint_key=step.checkpoint_key,
         lease_until=step.lease_until,

@@ -4,7 +4,7 @@ import errno
 import traceback
 from typing import Any
 
-from service.errors import ServiceError, StorageFull
+from service.errors import ServiceError, StorageFull, UnreadableSpec
 from service.formats.coco_writer import CocoExportError
 from workers.device import is_out_of_memory
 
@@ -31,6 +31,9 @@ def describe(error: BaseException) -> tuple[dict[str, Any], bool]:
         return problem("out-of-memory", "Not enough memory", str(error) or type(error).__name__, hint), False
     if isinstance(error, StorageFull):
         return problem(error.type, error.title, error.detail, "Free space, then retry the job."), False
+    if isinstance(error, UnreadableSpec):
+        hint = "Update this worker and retry the job, or ask for it anew."
+        return problem(error.type, error.title, error.detail, hint), False
     if isinstance(error, ServiceError):
         hint = "Look at what the job names, then retry it."
         return problem(error.type, error.title, error.detail, hint), error.status >= 500

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from api.dashboard.formatting import count, duration, job_title, percent
 from service import annotation_sets, datasets, generators, image_pools, students
-from service.errors import NotFound
+from service.errors import NotFound, UnreadableSpec
 from service.job_spec import (
     DistillSpec,
     EvaluateSpec,
@@ -27,6 +27,7 @@ ADVICE = {
     "storage-full": "Free space on the disk, then retry: finished shards and checkpoints are kept.",
     "out-of-memory": "Retry with a smaller batch size or a smaller student, or on a machine with more memory.",
     "worker-lost": "A worker vanished while it ran this step. Its log says why; when that is mended, retry.",
+    "other-release": "Update the workers, then retry; or ask for the job anew.",
     "invalid": "Mend what is named above and submit the job anew.",
 }
 LABELLERS: dict[HeadKind, str] = {
@@ -54,7 +55,10 @@ def advice(job: Job) -> str:
 
 def summary(work: Work, job: Job) -> list[Row]:
     """The telling rows of a job's spec."""
-    spec = parse(job.spec)
+    try:
+        spec = parse(job.spec)
+    except UnreadableSpec as error:
+        return [("Kind", job_title(job.kind)), ("Asked", error.detail), ("Id", job.id)]
     seed = None if isinstance(spec, EvaluateSpec | ExportSpec) else str(spec.seed)
     return [("Kind", job_title(job.kind)), *_asked(work, spec), ("Seed", seed), ("Id", job.id)]
 

@@ -15,8 +15,7 @@ from api.dashboard.step_bars import step_bars
 from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
 from service import datasets, events, jobs, steps
-from service.job_spec import parse
-from service.plan import stages
+from service.plan import known_stages
 from service.tables import Dataset, DatasetImage, Job
 from service.unit_of_work import Work
 
@@ -82,7 +81,7 @@ def job_live(request: Request, work: ReadDep, job_id: IdPath) -> HTMLResponse:
 @router.get("/jobs/{job_id}/curves.json")
 def job_curves(work: ReadDep, job_id: IdPath) -> JSONResponse:
     """Metrics over progress, thinned to what a chart can show."""
-    learning = [kind for kind in stages(parse(jobs.get(work, job_id).spec)) if kind in CURVE_KINDS]
+    learning = [kind for kind in known_stages(jobs.get(work, job_id).spec) if kind in CURVE_KINDS]
     found = events.progress(work, job_id, kinds=CURVE_KINDS, limit=MAX_POINTS)
     titles = {kind: STEP_TITLES[kind] for kind in CURVE_KINDS}
     content = {
@@ -119,7 +118,7 @@ def delete_job(work: WorkDep, job_id: IdPath) -> Response:
 
 def _live(work: Work, job: Job) -> dict[str, Any]:
     its_steps = steps.list_of_job(work, job.id)
-    bars = step_bars(its_steps, list(stages(parse(job.spec))))
+    bars = step_bars(its_steps, known_stages(job.spec))
     dataset, images = _samples(work, job)
     return {
         "job": job,

@@ -12,8 +12,7 @@ from api.dashboard.tap_map import tap_maps
 from api.dependencies import IdPath, ReadDep, WorkDep
 from api.pagination import PagingDep, encode_cursor
 from service import jobs, reports, steps, students
-from service.job_spec import parse
-from service.plan import stages
+from service.plan import known_stages
 from service.tables import Report
 from service.unit_of_work import Work
 
@@ -71,7 +70,7 @@ def report_page(request: Request, work: ReadDep, report_id: IdPath) -> HTMLRespo
         extremes=report_view.extremes(report.content),
         curve=filter_curve.picture(report.content),
         tap_maps=tap_maps(report.content),
-        costs=step_bars(steps.list_of_job(work, job.id), list(stages(parse(job.spec)))),
+        costs=step_bars(steps.list_of_job(work, job.id), known_stages(job.spec)),
     )
 
 

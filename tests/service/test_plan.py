@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.job_spec import JobSpec, LabelSpec, TrainGeneratorSpec, parse
-from service.plan import PlanFacts, StepView, expected_steps, job_outcome, next_steps
+from service.plan import PlanFacts, StepView, expected_steps, is_complete, next_steps, stopped_outcome
 
 FACTS = PlanFacts(shard_size=256, num_pool_images=300)
 KINDS = [get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(JobSpec)[0])]
@@ -46,8 +46,8 @@ def test_the_job_may_stop_at_the_dataset() -> None:
     sealed = ("fit_head", "label_shard", "seal_dataset")
     assert kinds(spec(stop_after="dataset"), *sealed) == ["export_dataset"]
     steps = [StepView(kind, "succeeded") for kind in (*sealed, "export_dataset")]
-    assert job_outcome(spec(stop_after="dataset"), steps, cancelling=False) == "succeeded"
-    assert job_outcome(spec(), steps, cancelling=False) is None
+    assert is_complete(spec(stop_after="dataset"), steps)
+    assert not is_complete(spec(), steps)
 
 
 def test_training_a_generator_is_one_step() -> None:
@@ -60,9 +60,9 @@ def made(wish: JobSpec, facts: PlanFacts = FACTS) -> list[str]:
     """Kinds of all steps in the order they are made, when each wave succeeds before the next."""
     steps: list[StepView] = []
     while new := next_steps(wish, steps, facts):
-        assert job_outcome(wish, steps, cancelling=False) is None
+        assert not is_complete(wish, steps)
         steps += [StepView(step.kind, "succeeded") for step in new]
-    assert job_outcome(wish, steps, cancelling=False) == "succeeded"
+    assert is_complete(wish, steps)
     return [step.kind for step in steps]
 
 
@@ -127,9 +127,9 @@ def test_a_running_sibling_holds_the_next_stage() -> None:
 
 def test_outcomes() -> None:
     running, failed = StepView("label_shard", "running"), StepView("label_shard", "failed")
-    assert job_outcome(spec(), [running, failed], cancelling=False) == "failed"
-    assert job_outcome(spec(), [running], cancelling=True) is None
-    assert job_outcome(spec(), [failed], cancelling=True) == "cancelled"
+    assert stopped_outcome([running, failed], cancelling=False) == "failed"
+    assert stopped_outcome([running], cancelling=True) is None
+    assert stopped_outcome([failed], cancelling=True) == "cancelled"
 
 
 @given(

@@ -11,7 +11,7 @@ import structlog
 from models.contracts import Stopped
 from service import jobs, steps
 from service.bootstrap import Factory
-from service.errors import Invalid, StorageFull
+from service.errors import Invalid, StorageFull, UnreadableSpec
 from service.settings import Settings
 from service.tables import DEFAULT_WORKSPACE_ID, Step
 from tests import factories
@@ -158,6 +158,41 @@ def wait_until_stopped(context: StepContext) -> Outcome:
         context.check()
         threading.Event().wait(0.05)
     raise AssertionError("nobody asked to stop")
+
+
+def test_a_job_of_another_release_fails_and_keeps_nobody_waiting(factory: Factory) -> None:
+    """A release that went back: the job has an option that this worker does not know."""
+    theirs, ours = factories.make_job(factory), factories.make_job(factory)
+    with factory.work() as work:
+        job = jobs.get(work, theirs.id)
+        job.spec = {**job.spec, "wings": 2}
+    handler = lambda context: Outcome({"steps": context.label_spec.seed})  # noqa: E731
+    assert run(factory, handler)
+    assert run(factory, handler)
+    with factory.read() as work:
+        job = jobs.get(work, theirs.id)
+        assert job.state == "failed"
+        assert job.error is not None
+        assert job.error["type"] == "other-release"
+        assert "wings" in job.error["detail"]
+    assert only_step(factory, ours.id).state == "succeeded"
+    with pytest.raises(UnreadableSpec), factory.work() as work:
+        jobs.retry(work, theirs.id)
+    with factory.work() as work:
+        job = jobs.get(work, theirs.id)
+        job.spec = {name: value for name, value in job.spec.items() if name != "wings"}
+        work.session.flush()
+        jobs.retry(work, theirs.id)
+    assert run(factory, handler)
+    assert only_step(factory, theirs.id).state == "succeeded"
+
+
+def test_a_job_of_another_release_can_be_cancelled(factory: Factory) -> None:
+    job = factories.make_job(factory)
+    with factory.work() as work:
+        jobs.get(work, job.id).spec = {**job.spec, "wings": 2}
+    with factory.work() as work:
+        assert jobs.cancel(work, job.id).state == "cancelled"
 
 
 def test_a_cancelled_job_stops_its_step(factory: Factory) -> None:

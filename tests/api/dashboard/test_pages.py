@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from fastapi.testclient import TestClient
 
+from service import jobs
 from tests.api.dashboard.conftest import Furnished
 from tests.api.dashboard.scenery import HOSTILE
 
@@ -140,6 +141,20 @@ def test_an_unknown_thing_is_a_page_too(furnished: Furnished) -> None:
     assert furnished.client.get("/jobs?state=happy").status_code == 422
     assert furnished.client.get("/jobs?cursor=!").status_code == 400
     assert furnished.client.get("/annotation-sets/x?page=-1").status_code == 422
+
+
+def test_a_job_of_another_release_still_has_a_page(furnished: Furnished) -> None:
+    with furnished.factory.work() as work:
+        job = jobs.get(work, furnished.jobs["failed"])
+        before, job.spec = job.spec, {**job.spec, "wings": 2}
+    try:
+        text = furnished.client.get(f"/jobs/{job.id}").text
+        assert "wings: Extra inputs are not permitted" in text
+        assert furnished.client.get(f"/jobs/{job.id}/curves.json").status_code == 200
+        assert furnished.client.post(f"/v1/jobs/{job.id}:retry").status_code == 409
+    finally:
+        with furnished.factory.work() as work:
+            jobs.get(work, job.id).spec = before
 
 
 def test_a_failed_job_says_why_and_what_to_do(furnished: Furnished) -> None:
