@@ -10,6 +10,8 @@ ENCODER = "efficientnet_lite0"
 """The network whose ImageNet weights come with a package; the name under which the service registers it."""
 IMAGENET_WEIGHTS = "efficientnet-lite0"
 """The same weights as what a student starts from: their name in the service."""
+IMAGENET_STUDENT = "upernet_efficientnet_lite0"
+"""The student whose backbone they fit."""
 
 
 def make_encoder(folder: Path) -> str | None:

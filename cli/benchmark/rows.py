@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cli.client import CliError, Json
+from cli.shipped_weights import IMAGENET_STUDENT
 
-IMAGENET_STUDENT = "upernet_efficientnet_lite0"
-"""The student whose backbone has ImageNet weights in a package."""
 FEW, OUR_PATH = "few", "label-encoded"
 """The jobs by whose times the whole budget is reckoned: the few labels alone, and our path with all that it needs."""
 

@@ -70,12 +70,32 @@ def test_a_changed_file_is_another_command(folders: tuple[Path, Path, Path]) -> 
     assert label._fingerprint(test) != before[1]
 
 
+def test_the_network_is_what_was_asked_for(tmp_path: Path) -> None:
+    assert label._student(None, None) == {}
+    assert label._student(None, 30) == {"steps": 30}
+    assert label._student(tmp_path / "weights", 30) == {
+        "steps": 30,
+        "architecture": "upernet_efficientnet_lite0",
+        "weights": "efficientnet-lite0",
+    }
+    assert (tmp_path / "weights" / "efficientnet-lite0" / "model.safetensors").stat().st_size > 0
+
+
+def test_without_its_package_imagenet_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label, "make_weights", lambda _folder: None)
+    with pytest.raises(CliError, match="leave --imagenet out"):
+        label._student(tmp_path, None)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_one_command_from_two_folders_to_a_network(tmp_path: Path, folders: tuple[Path, Path, Path]) -> None:
+@pytest.mark.parametrize("options", [[], ["--imagenet"]], ids=["small", "imagenet"])
+def test_one_command_from_two_folders_to_a_network(
+    tmp_path: Path, folders: tuple[Path, Path, Path], options: list[str]
+) -> None:
     few, unlabelled, test = folders
     command = [sys.executable, "-m", "cli.app", "label", str(few), str(unlabelled), "--test", str(test)]
-    command += ["--out", str(tmp_path / "out"), "--data", str(tmp_path / "data"), "--student-steps", "3"]
+    command += ["--out", str(tmp_path / "out"), "--data", str(tmp_path / "data"), "--student-steps", "3", *options]
     for _ in range(2):
         answer = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
         assert answer.returncode == 0, answer.stderr
