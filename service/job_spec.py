@@ -310,7 +310,9 @@ def parse(document: Mapping[str, Any]) -> JobSpec:
     try:
         return _ADAPTER.validate_python(dict(document))
     except ValidationError as error:
-        options = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()[:5])
+        options = "; ".join(
+            f"{'.'.join(map(str, found['loc'])) or 'kind'}: {found['msg']}" for found in error.errors()[:5]
+        )
         raise UnreadableSpec(
             f"The job was made by another release, and this one cannot read its options: {options}."
         ) from None

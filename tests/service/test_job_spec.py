@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
+from service.errors import UnreadableSpec
 from service.job_spec import dump, parse
 
 LABEL: dict[str, Any] = {"kind": "label", "annotation_set_id": "ann_1", "generator": "g"}
@@ -129,7 +129,7 @@ def test_a_spec_survives_its_stored_form(document: dict[str, Any]) -> None:
     ],
 )
 def test_bad_specs_are_refused(document: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(UnreadableSpec):
         parse(document)
 
 
@@ -144,10 +144,10 @@ def test_bad_specs_are_refused(document: dict[str, Any]) -> None:
     ],
 )
 def test_nothing_is_distilled_from_the_few_labels_alone(pinned: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=f"leave out student's .*{min(pinned)}"):
+    with pytest.raises(UnreadableSpec, match=f"leave out student's .*{min(pinned)}"):
         parse({**TRAIN_STUDENT, "student": pinned})
 
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
-    with pytest.raises(ValidationError, match="'label', 'train_generator'"):
+    with pytest.raises(UnreadableSpec, match="'label', 'train_generator'"):
         parse({"kind": "dream"})
