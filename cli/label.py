@@ -68,8 +68,10 @@ def label(
     }
     known = _known(out, asked)
     encoder = make_encoder(data / "generators")
-    student = _student(data / "weights" if imagenet else None, student_steps)
-    with running_service(data, port=port, generators=data / "generators", weights=data / "weights") as supervisor:
+    # Where they are not asked for, the operator's own folder of weights stays in force.
+    weights = data / "weights" if imagenet else None
+    student = _student(weights, student_steps)
+    with running_service(data, port=port, generators=data / "generators", weights=weights) as supervisor:
         client = supervisor.client()
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {data.resolve()}")
         if "uploads" not in known:
