@@ -26,6 +26,39 @@ def test_rate_counts_from_where_the_work_was_taken_up(clock: list[float]) -> Non
     assert snapshot.metrics == {"loss": 0.25}
 
 
+def test_what_a_resumed_step_skips_counts_for_a_minute_at_most(clock: list[float]) -> None:
+    tracker = ProgressTracker()
+    for done in (1350, 2700, *range(3800, 4000, 10)):  # two members were done before, the third goes on at 3,800
+        tracker.report(done, 4050, {}, unit="steps", message=None)
+        clock[0] += 5
+    snapshot = tracker.snapshot()
+    assert snapshot is not None
+    assert (snapshot.rate, snapshot.eta_seconds) == (2.0, 30.0)
+
+
+def test_the_rate_is_that_of_the_last_minute(clock: list[float]) -> None:
+    tracker = ProgressTracker()
+    done = 0
+    for pace in (10, 1):
+        for _ in range(100):
+            tracker.report(done, 10_000, {}, unit="images", message=None)
+            clock[0] += 1
+            done += pace
+    snapshot = tracker.snapshot()
+    assert snapshot is not None
+    assert snapshot.rate == 1.0
+
+
+def test_reports_further_apart_than_a_minute_have_a_rate(clock: list[float]) -> None:
+    tracker = ProgressTracker()
+    for done in (0, 10, 20):
+        tracker.report(done, 30, {}, unit="steps", message=None)
+        clock[0] += 200
+    snapshot = tracker.snapshot()
+    assert snapshot is not None
+    assert (snapshot.rate, snapshot.eta_seconds) == (0.05, 200.0)
+
+
 def test_a_new_unit_begins_a_new_count(clock: list[float]) -> None:
     tracker = ProgressTracker()
     tracker.report(0, 10, {}, unit="images", message=None)
