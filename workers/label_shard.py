@@ -25,8 +25,8 @@ SEED_BITS = 48
 SHEETS = 16
 """The first shards show samples, and after that every sixteenth."""
 
-Label = Callable[[list[int]], LabelledBatch]
-"""Seeds of the next images -> these images, labelled."""
+Label = Callable[[list[int]], tuple[LabelledBatch, list[bytes | None]]]
+"""Seeds of the next images -> these images, labelled, and the PNG of each where the pool has it already."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class _ShardWork:
             while done < self.params.count:
                 self.context.check()
                 seeds = self.params.seeds(done, min(batch_size, self.params.count - done))
-                batch = label(seeds)
+                batch, pngs = label(seeds)
                 if pending is not None:
                     pending.result()
                 if done == 0 and self._shows_samples():
                     self._show(batch)
-                pending = writer.submit(self._write, batch, seeds, done)
+                pending = writer.submit(self._write, batch, pngs, seeds, done)
                 done += len(seeds)
                 self._report(done, {"uncertainty": float(batch.uncertainty_B.mean())})
             if pending is not None:
@@ -114,9 +114,8 @@ class _ShardWork:
         steps = self.context.label_spec.sampling_steps
         options: dict[str, Any] = {} if steps is None else {"num_steps": steps}
 
-        def label(seeds: list[int]) -> LabelledBatch:
-            batch: LabelledBatch = label_synthesized(labeller, seeds, **options)
-            return batch
+        def label(seeds: list[int]) -> tuple[LabelledBatch, list[bytes | None]]:
+            return label_synthesized(labeller, seeds, **options), [None] * len(seeds)
 
         return label
 
@@ -124,28 +123,30 @@ class _ShardWork:
         labeller = load_labeller(self.context)
         images = self._pool_images(done)
 
-        def label(seeds: list[int]) -> LabelledBatch:
-            images_BHWC = np.stack(list(islice(images, len(seeds))))
-            batch: LabelledBatch = label_encoded(labeller, images_BHWC, seeds=seeds)
-            return batch
+        def label(seeds: list[int]) -> tuple[LabelledBatch, list[bytes | None]]:
+            samples = list(islice(images, len(seeds)))
+            images_BHWC = np.stack([sample.image_HWC for sample in samples])
+            return label_encoded(labeller, images_BHWC, seeds=seeds), [sample.image_png for sample in samples]
 
         return label
 
-    def _pool_images(self, done: int) -> Iterator[np.ndarray]:
+    def _pool_images(self, done: int) -> Iterator[ShardSample]:
         """The shard's real images from `done` on, read forward through the parts of the pool."""
         pool_id = self.context.label_spec.image_pool_id
         assert pool_id is not None
         with self.context.read() as work:
             slices = image_pools.slices(work, pool_id, self.params.start + done, self.params.count - done)
         for part in slices:
-            for sample in islice(stream_shard(self.context, part.key, skip=part.first), part.count):
-                yield sample.image_HWC
+            yield from islice(stream_shard(self.context, part.key, skip=part.first), part.count)
 
-    def _write(self, batch: LabelledBatch, seeds: list[int], first: int) -> None:
-        self.pieces.write([self._image(batch, place, seed, first + place) for place, seed in enumerate(seeds)])
+    def _write(self, batch: LabelledBatch, pngs: list[bytes | None], seeds: list[int], first: int) -> None:
+        images = []
+        for place, (png, seed) in enumerate(zip(pngs, seeds, strict=True)):
+            images.append(self._image(batch, place, png, seed, first + place))
+        self.pieces.write(images)
         self.context.checkpoint.save()
 
-    def _image(self, batch: LabelledBatch, place: int, seed: int, place_in_shard: int) -> PieceImage:
+    def _image(self, batch: LabelledBatch, place: int, png: bytes | None, seed: int, place_in_shard: int) -> PieceImage:
         label_HW = self._without_uncertain_pixels(batch, place)
         pixels = np.bincount(label_HW.ravel(), minlength=256)[: len(self.classes)].tolist()
         uncertainty = float(batch.uncertainty_B[place])
@@ -163,9 +164,8 @@ class _ShardWork:
         }
         instances = None if batch.instances_BHW is None else batch.instances_BHW[place].astype(np.uint16)
         soft = soft_labels.encode(batch.probabilities_BCHW[place])
-        return PieceImage(
-            index, ShardSample(key, batch.images_BHWC[place], label_HW, instances, soft, meta), uncertainty, pixels
-        )
+        sample = ShardSample(key, batch.images_BHWC[place], label_HW, instances, soft, meta, image_png=png)
+        return PieceImage(index, sample, uncertainty, pixels)
 
     def _without_uncertain_pixels(self, batch: LabelledBatch, place: int) -> np.ndarray:
         share = self.context.label_spec.filter.ignore_pixel_share
