@@ -29,7 +29,9 @@ def benchmark(
     out: Annotated[
         Path, typer.Option(help="Results, and all that the service keeps; a run goes on from benchmark.json.")
     ],
-    labels: Annotated[str, typer.Option(help="Numbers of labels; all rows at the two smallest.")] = "5,10,20,40",
+    labels: Annotated[
+        str, typer.Option(help="Numbers of labels, as far as the pack has them; all rows at the two smallest.")
+    ] = "5,10,20,40",
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Seeds 0, 1, ...")] = 3,
     generator: Annotated[
         Path | None, typer.Option(help="A generator's directory.", exists=True, file_okay=False)
@@ -62,7 +64,7 @@ def benchmark(
     with service as supervisor:
         client = supervisor.client()
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
-        uploads = _upload(client, record, pack, counts)
+        uploads, counts = _upload(client, record, pack, counts)
         record.keep_facts(with_fixed(record.facts() | _facts(record, uploads), fixed))
         name = None
         if any(row.generator for row in wanted):
@@ -133,8 +135,11 @@ def _facts(record: Record, uploads: Json) -> Json:
     return {**counts, "device": _device(), "commands": commands}
 
 
-def _upload(client: Client, record: Record, pack: Pack, counts: list[int]) -> Json:
-    """Upload what this service has not yet; ids are kept at once, so that nothing is sent twice."""
+def _upload(client: Client, record: Record, pack: Pack, counts: list[int]) -> tuple[Json, list[int]]:
+    """Upload what this service has not yet; ids are kept at once, so that nothing is sent twice.
+
+    Answers with these ids, and with those numbers of labels that the pack has.
+    """
     known = record.facts().get("pack")
     if known not in (None, pack.name):
         raise CliError(f"{record.folder} holds a benchmark of {known}; choose another --out")
@@ -150,14 +155,25 @@ def _upload(client: Client, record: Record, pack: Pack, counts: list[int]) -> Js
         ids |= {"test": test["id"], "held_out": test["num_images"], "all_labels": every["num_images"]}
         ids["few"] = {str(every["num_images"]): every["id"]}
         record.keep_uploads(ids)
-    if too_many := [count for count in counts if count > ids["all_labels"]]:
-        raise CliError(f"--labels {too_many[0]}: {pack.folder / 'few.zip'} has {ids['all_labels']} annotated images")
+    counts = within(counts, ids["all_labels"], pack.folder / "few.zip")
     for count in counts:
         if str(count) not in ids["few"]:
             few = pack.upload_annotations(client, "few.zip", f"{pack.name}, {count} labels", first=count)
             ids["few"][str(count)] = few["id"]
             record.keep_uploads(ids)
-    return ids
+    return ids, counts
+
+
+def within(counts: Sequence[int], all_labels: int, few: Path) -> list[int]:
+    """Those numbers of labels that there are; all of them are measured in any case. Raises `CliError` where none is left."""
+    kept = [count for count in counts if count <= all_labels]
+    if not kept:
+        raise CliError(f"--labels {counts[0]}: {few} has {all_labels} annotated images")
+    if left_out := [str(count) for count in counts if count > all_labels]:
+        notices.print(
+            f"{few} has {all_labels} annotated images: --labels {','.join(left_out)} is left out", markup=False
+        )
+    return kept
 
 
 def _counts(labels: str) -> list[int]:

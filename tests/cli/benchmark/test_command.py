@@ -1,8 +1,10 @@
-"""What a benchmark was begun with stays: rows of other budgets would not be comparable."""
+"""What a benchmark was begun with stays: rows of other budgets would not be comparable. And what a pack does not have."""
+
+from pathlib import Path
 
 import pytest
 
-from cli.benchmark.command import with_digest, with_fixed
+from cli.benchmark.command import with_digest, with_fixed, within
 from cli.client import CliError
 
 
@@ -21,3 +23,13 @@ def test_a_given_generator_must_stay_the_same_and_a_trained_one_may_be_trained_a
     with pytest.raises(CliError, match="another generator"):
         with_digest(facts, "bbb", given=True)
     assert with_digest(facts, "bbb", given=False)["generator_digests"] == ["aaa", "bbb"]
+
+
+def test_numbers_of_labels_that_a_pack_does_not_have_are_left_out_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    few = Path("few.zip")
+    assert within([5, 10], 10, few) == [5, 10]
+    assert capsys.readouterr().err == ""
+    assert within([5, 10, 20, 40], 12, few) == [5, 10]
+    assert "few.zip has 12 annotated images: --labels 20,40 is left out" in capsys.readouterr().err
+    with pytest.raises(CliError, match=r"--labels 5: few\.zip has 4 annotated images"):
+        within([5, 10], 4, few)
