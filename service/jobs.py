@@ -151,9 +151,10 @@ def cancel(work: Work, job_id: str) -> Job:
 
 
 def retry(work: Work, job_id: str) -> Job:
-    """Take up a failed or cancelled job where it stopped: steps keep their checkpoints.
+    """Take up a failed or cancelled job where it stopped: steps keep their checkpoints and have all their attempts again.
 
-    It stays its key's, and goes on beside that key's others. Raises NotFound, Conflict, QuotaExceeded.
+    So has a step that still runs: it would else fail the job once more of what was mended. The job stays its key's, and
+    goes on beside that key's others. Raises NotFound, Conflict, QuotaExceeded.
     """
     job = events.lock_job(work, job_id)
     if job.state not in {"failed", "cancelled"}:
@@ -167,6 +168,8 @@ def retry(work: Work, job_id: str) -> Job:
         .values(state="ready", attempt=0, lost=0, error=None, not_before=None, finished_at=None, progress=None)
         .returning(Step.queue)
     )
+    running = update(Step).where(Step.job_id == job_id, Step.state == "running").values(attempt=1, lost=0)
+    work.session.execute(running, execution_options={"synchronize_session": False})
     for queue in set(work.session.scalars(change, execution_options={"synchronize_session": False})):
         work.ring(queue)
     work.session.expire_all()

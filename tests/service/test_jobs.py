@@ -338,6 +338,20 @@ def test_retry_while_a_sibling_is_still_stopping(factory: Factory) -> None:
     assert job_now(factory, job.id).state == "succeeded"
 
 
+def test_after_a_retry_a_sibling_that_fails_late_has_its_attempts_again(any_factory: Factory) -> None:
+    """The store was away and is back: who retries must not see the last attempt of before fail the job once more."""
+    job = make_job(any_factory)
+    succeed(any_factory, must_claim(any_factory))
+    failing, late = must_claim(any_factory, "a"), must_claim(any_factory, "b")
+    with any_factory.work() as work:
+        steps.get(work, late.id).attempt = work.settings.max_attempts
+        steps.record_failure(work, failing.id, failing.token, {"detail": "store away"})
+    with any_factory.work() as work:
+        jobs.retry(work, job.id)
+        steps.record_failure(work, late.id, late.token, {"detail": "store away"}, retryable=True)
+    assert (job_now(any_factory, job.id).state, state_of(any_factory, late.id)) == ("running", "ready")
+
+
 def test_ended_jobs_cannot_be_cancelled_and_running_ones_not_retried(factory: Factory) -> None:
     job = make_job(factory)
     with pytest.raises(Conflict), factory.work() as work:
