@@ -91,13 +91,20 @@ def benchmark(
 
 
 def with_fixed(facts: Json, fixed: Json) -> Json:
-    """The facts with options that all rows share. Raises `CliError` where the rows kept so far had another value."""
+    """The facts with options that rows share. Raises `CliError` where the rows kept so far had another value.
+
+    Without images (0) no row had any, so that a number may come later, and stays.
+    """
+    facts = {name: value for name, value in facts.items() if (name, value) != ("images", 0)}
     for name, value in fixed.items():
+        if (name, value) == ("images", 0):
+            continue
         if facts.get(name, value) != value:
             option = f"--{name.replace('_', '-')}"
             before, now = ("the default" if chosen is None else chosen for chosen in (facts[name], value))
             raise CliError(f"{option}: this benchmark was begun with {before}, not {now}; choose another --out")
-    return {**facts, **fixed}
+        facts[name] = value
+    return facts
 
 
 def with_digest(facts: Json, digest: str, *, given: bool) -> Json:

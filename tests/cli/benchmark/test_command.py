@@ -17,6 +17,12 @@ def test_options_that_rows_share_may_be_repeated_but_not_changed() -> None:
         with_fixed(facts, {"student_steps": 50})
 
 
+def test_rows_with_samples_may_come_later_and_those_without_at_any_time() -> None:
+    assert with_fixed({"pack": "cells"}, {"images": 0}) == {"pack": "cells"}
+    assert with_fixed({"images": 0}, {"images": 300}) == {"images": 300}
+    assert with_fixed({"images": 300}, {"images": 0}) == {"images": 300}
+
+
 def test_a_given_generator_must_stay_the_same_and_a_trained_one_may_be_trained_again() -> None:
     facts = with_digest({}, "aaa", given=True)
     assert with_digest(facts, "aaa", given=True) == facts
