@@ -21,6 +21,7 @@ from torch import nn
 
 from models.contracts import Progress, Stop, Stopped
 from models.precision import mixed_precision
+from models.training_group import Alone, Group
 
 Batches = Callable[[torch.Generator], Any]
 """`batches(generator)` draws one batch, in a thread of its own; all randomness is from the generator, which is the step's."""
@@ -92,24 +93,33 @@ def fit(
     stop: Stop | None = None,
     checkpoint_path: Path | None = None,
     observe: Observe | None = None,
+    group: Group | None = None,
 ) -> FitResult:
     """Train the objective's parameters in place and leave the averaged weights in it.
 
     A file at `checkpoint_path` is continued from; it is written every few seconds and when `stop` answers true, which
-    ends the run with `Stopped`.
+    ends the run with `Stopped`. In a group every process calls this with the same budget and its own part of the batches;
+    the leader's alone stops, observes, reports and writes.
     """
+    group = group or Alone()
     run = _Run(objective.to(device).train(), config)
     if checkpoint_path is not None and checkpoint_path.exists():
         run.load(checkpoint_path, device)
+    learner = group.learner(run.objective)
     saved_at = time.monotonic()
     with torch.random.fork_rng(devices=[]), _BatchesAhead(batches, config) as ahead:
-        while (share := run.share()) < 1.0:
-            if stop is not None and stop():
-                if checkpoint_path is not None:
+        while True:
+            share, stopping = group.agree(run.share(), group.leads and stop is not None and stop())
+            if share >= 1.0:
+                break
+            if stopping:
+                if checkpoint_path is not None and group.leads:
                     run.save(checkpoint_path)
                 raise Stopped
-            parts = _step(run, ahead, device, share)
-            metrics = run.report(parts, observe)
+            parts = _step(run, learner, ahead, device, share)
+            metrics = run.report(parts, group, observe)
+            if not group.leads:
+                continue
             if checkpoint_path is not None and time.monotonic() - saved_at > config.checkpoint_seconds:
                 run.save(checkpoint_path)
                 saved_at = time.monotonic()
@@ -120,14 +130,16 @@ def fit(
     return FitResult(steps=run.step, seconds=run.elapsed(), curves=run.curves)
 
 
-def _step(run: "_Run", batches: "_BatchesAhead", device: torch.device, share: float) -> dict[str, torch.Tensor]:
+def _step(
+    run: "_Run", learner: nn.Module, batches: "_BatchesAhead", device: torch.device, share: float
+) -> dict[str, torch.Tensor]:
     config = run.config
     batch = batches.take(run.step)
     torch.manual_seed(_step_seed(config, run.step))
     for group in run.optimizer.param_groups:
         group["lr"] = config.learning_rate * schedule(share, config)
     with mixed_precision(device):
-        parts: dict[str, torch.Tensor] = run.objective(batch)
+        parts: dict[str, torch.Tensor] = learner(batch)
     run.optimizer.zero_grad(set_to_none=True)
     parts["loss"].backward()
     if config.gradient_clip > 0:
@@ -253,16 +265,16 @@ class _Run:
         """Steps in all, as far as one can tell."""
         return self.config.steps or max(self.step, int(self.step / max(1e-6, self.share())))
 
-    def report(self, parts: dict[str, torch.Tensor], observe: Observe | None) -> dict[str, float] | None:
+    def report(self, parts: dict[str, torch.Tensor], group: Group, observe: Observe | None) -> dict[str, float] | None:
         """Sums the parts on their device and fetches their means only every `report_every` steps; None between."""
         for name, value in parts.items():
             self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
         self._summed += 1
         if self.step % self.config.report_every:
             return None
-        metrics = {name: float(value) / self._summed for name, value in self._sums.items()}
+        metrics = group.mean({name: float(value) / self._summed for name, value in self._sums.items()})
         self._sums, self._summed = {}, 0
-        if observe is not None:
+        if observe is not None and group.leads:
             metrics |= observe(self.step, self.with_averaged)
         for name, value in {"step": float(self.step), **metrics}.items():
             self.curves.setdefault(name, []).append(value)

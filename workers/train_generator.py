@@ -1,8 +1,10 @@
 """Step `train_generator`: a pool of unlabelled images -> a generator, with sample sheets on the way."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,13 @@ import torch
 from models.examples import to_uint8_images
 from models.generators.adapters import AdaptersMissing
 from models.generators.card import render_card
-from models.generators.diffusion import DiffusionGenerator
-from models.generators.families import FAMILIES
+from models.generators.group_training import processes_for, train_in_group
 from models.generators.network import NetworkConfig, network_for
-from models.generators.training import GeneratorTrainConfig, GeneratorTrainResult, train_generator
+from models.generators.training import GeneratorTrainConfig, GeneratorTrainResult, load_base, train_generator
 from service import generators, image_pools, object_keys
 from service.formats.shard import ShardSample
 from service.job_spec import TrainGeneratorSpec
+from service.settings import Settings
 from service.spec_parts import NetworkSpec
 from service.tables import Generator, ImagePool
 from service.unit_of_work import Work
@@ -57,17 +59,26 @@ def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTra
         sheet = image_sheet(to_uint8_images(samples_BCHW))
         context.show_sample(f"samples-{step:07}.png", sheet, f"samples after {step} steps, always from the same seeds")
 
-    return train_generator(
-        images_BCHW,
-        config,
-        base=_load_base(context),
-        device=context.device,
-        progress=context.reporter("training the generator"),
-        stop=context.stop,
-        checkpoint_path=context.checkpoint.folder / "generator.safetensors",
-        on_samples=show,
-        on_warning=lambda words: context.log(words, level="warning"),
-    )
+    hooks: dict[str, Any] = {
+        "progress": context.reporter("training the generator"),
+        "stop": context.stop,
+        "checkpoint_path": context.checkpoint.folder / "generator.safetensors",
+        "on_samples": show,
+        "on_warning": lambda words: context.log(words, level="warning"),
+    }
+    base_folder = _base_folder(context)
+    processes = processes_for(config.batch_size, training_processes(context.factory.settings))
+    if processes > 1:
+        context.say(f"starting {processes} processes")
+        shared = Path(tempfile.mkdtemp(dir=context.scratch, prefix="group-"))
+        return train_in_group(images_BCHW, config, processes=processes, folder=shared, base_folder=base_folder, **hooks)
+    base = None if base_folder is None else load_base(base_folder, context.device)
+    return train_generator(images_BCHW, config, base=base, device=context.device, **hooks)
+
+
+def training_processes(settings: Settings) -> int:
+    """Processes that train one generator: as many as the operator says, or one for each accelerator that is seen."""
+    return settings.training_processes or max(1, torch.cuda.device_count())
 
 
 def _base_row(context: StepContext) -> Generator | None:
@@ -78,17 +89,12 @@ def _base_row(context: StepContext) -> Generator | None:
         return generators.get(work, name)
 
 
-def _load_base(context: StepContext) -> DiffusionGenerator | None:
-    """The generator to begin with, loaded for this attempt alone: training changes it."""
+def _base_folder(context: StepContext) -> Path | None:
+    """The directory of the generator to begin with; what is loaded from it is of this attempt alone, training changes it."""
     row = _base_row(context)
     if row is None:
         return None
-    folder = fetch_directory(context, generators.file_key(row, ""), context.scratch / "base")
-    source = FAMILIES[row.family].load(folder, context.device)
-    if not isinstance(source, DiffusionGenerator):
-        hint = "Name a generator of a diffusion family, or none."
-        raise StepError("base-generator", f"The generator {row.name} ({row.family}) cannot be trained.", hint)
-    return source
+    return fetch_directory(context, generators.file_key(row, ""), context.scratch / "base")
 
 
 def load_pool(context: StepContext, pool: ImagePool) -> torch.Tensor:

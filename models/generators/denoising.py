@@ -51,18 +51,24 @@ def denoising_loss(generator: DiffusionGenerator, batch: NoisyBatch) -> Tensor:
 
 
 def noisy_batch(
-    generator: DiffusionGenerator, images_BCHW: Tensor, random: torch.Generator, device: torch.device
+    generator: DiffusionGenerator,
+    images_BCHW: Tensor,
+    random: torch.Generator,
+    device: torch.device,
+    *,
+    rows: slice = slice(None),
 ) -> NoisyBatch:
     """Noises uint8 images to timesteps spread evenly over the diffusion (one per B-th of it: less variance).
 
-    Raises ValueError for a generator that predicts neither the noise nor v.
+    Of these `rows` alone, as they are in the whole batch. Raises ValueError for a generator that predicts neither the
+    noise nor v.
     """
     with torch.no_grad():
-        clean_BCHW = generator.to_latent(images_BCHW.to(device).float() / 127.5 - 1.0)
+        clean_BCHW = generator.to_latent(images_BCHW[rows].to(device).float() / 127.5 - 1.0)
     count, steps = len(images_BCHW), generator.num_train_timesteps
     shares_B = (torch.arange(count) + torch.rand(count, generator=random)) / count
-    times_B = (shares_B * steps).long().clamp(max=steps - 1).to(device)
-    noise_BCHW = torch.randn(clean_BCHW.shape, generator=random).to(clean_BCHW)
+    times_B = (shares_B * steps).long().clamp(max=steps - 1)[rows].to(device)
+    noise_BCHW = torch.randn((count, *clean_BCHW.shape[1:]), generator=random)[rows].to(clean_BCHW)
     noised_BCHW = generator.scheduler.add_noise(clean_BCHW, noise_BCHW, times_B)
     predicts = generator.scheduler.config.prediction_type
     if predicts == "v_prediction":
@@ -71,7 +77,8 @@ def noisy_batch(
         target_BCHW = noise_BCHW
     else:
         raise ValueError(f"the generator predicts {predicts}; only the noise (epsilon) and v are trained")
-    return NoisyBatch(noised_BCHW, target_BCHW, times_B, generator.training_conditions(count, random))
+    conditions = generator.training_conditions(count, random)
+    return NoisyBatch(noised_BCHW, target_BCHW, times_B, None if conditions is None else conditions[rows])
 
 
 def batches_of(
@@ -80,12 +87,16 @@ def batches_of(
     batch_size: int,
     symmetry: Symmetry,
     device: torch.device,
+    rows: slice = slice(None),
 ) -> Callable[[torch.Generator], NoisyBatch]:
-    """`batches(random)`: draws images with replacement, mirrors and noises them; all randomness from `random`."""
+    """`batches(random)`: draws images with replacement, mirrors and noises them; all randomness from `random`.
+
+    Of every batch these `rows`.
+    """
 
     def draw(random: torch.Generator) -> NoisyBatch:
         chosen_B = torch.randint(len(images_BCHW), (batch_size,), generator=random)
         mirrored_BCHW = mirrored(images_BCHW[chosen_B], symmetry, random)
-        return noisy_batch(generator, mirrored_BCHW, random, device)
+        return noisy_batch(generator, mirrored_BCHW, random, device, rows=rows)
 
     return draw

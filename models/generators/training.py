@@ -16,6 +16,7 @@ from models.generators.adapters import adapted
 from models.generators.card import trend
 from models.generators.denoising import DenoisingObjective, batches_of
 from models.generators.diffusion import DiffusionGenerator
+from models.generators.families import load_source
 from models.generators.network import NetworkConfig, network_for
 from models.generators.pool import SMALLEST_POOL, Pool, split
 from models.generators.quality import QualityReport, assess
@@ -23,6 +24,7 @@ from models.generators.symmetry import Symmetry, find_symmetry
 from models.generators.unet_diffusion import UNetDiffusionGenerator
 from models.generators.watch import OnSamples, OnWarning, Watch, WatchConfig, draw_samples, signs
 from models.training import FitConfig, FitResult, fit, thinned
+from models.training_group import Alone, Group
 
 FROM_SCRATCH = 8e-4
 """Learning rate of a generator that begins with random weights."""
@@ -103,6 +105,14 @@ class GeneratorTrainResult:
     warnings: list[str] = field(default_factory=list)
 
 
+def load_base(directory: Path, device: torch.device | str = "cpu") -> DiffusionGenerator:
+    """A generator to train on. Raises ValueError for a family that is not trained, and what `load_source` raises."""
+    source = load_source(directory, device)
+    if not isinstance(source, DiffusionGenerator):
+        raise ValueError(f"a generator of the family {source.family} cannot be trained")
+    return source
+
+
 def train_generator(
     images_BCHW: Tensor,
     config: GeneratorTrainConfig,
@@ -114,18 +124,20 @@ def train_generator(
     checkpoint_path: Path | None = None,
     on_samples: OnSamples | None = None,
     on_warning: OnWarning | None = None,
+    group: Group | None = None,
 ) -> GeneratorTrainResult:
     """Trains on uint8 images and returns the generator with averaged weights.
 
     A `base` is trained on in place, whatever its family of diffusion; without one, a pixel diffusion begins anew.
     A checkpoint at `checkpoint_path` is continued from, with budget in steps to the same bits as an uninterrupted run.
+    In a group every process calls this with the same arguments; those that do not lead answer without samples.
     Raises Stopped after a checkpoint when `stop` says so, ValueError for a pool too small or sizes that do not fit.
     """
     if images_BCHW.dtype != torch.uint8 or images_BCHW.ndim != 4:
         raise ValueError(f"images must be uint8 BCHW, got {images_BCHW.dtype} {tuple(images_BCHW.shape)}")
     if len(images_BCHW) < SMALLEST_POOL:
         raise ValueError(f"a generator needs at least {SMALLEST_POOL} images, got {len(images_BCHW)}")
-    device = torch.device(device)
+    device, group = torch.device(device), group or Alone()
     pool = split(images_BCHW, holdout_share=config.holdout_share, seed=config.seed)
     config = replace(config, symmetry=config.symmetry or find_symmetry(pool.train_BCHW, seed=config.seed))
     generator, config = _begun(base, tuple(images_BCHW.shape[1:]), config)
@@ -147,14 +159,19 @@ def train_generator(
     with adapted(generator.denoiser, config.lora_rank, seed=config.seed):
         fitted = fit(
             DenoisingObjective(generator),
-            batches_of(generator, pool.train_BCHW, config.batch_size, config.symmetry, device),
+            batches_of(
+                generator, pool.train_BCHW, config.batch_size, config.symmetry, device, group.rows(config.batch_size)
+            ),
             config.loop(),
             device=device,
             progress=watch.report,
             stop=stop,
             checkpoint_path=checkpoint_path,
             observe=watch.observe,
+            group=group,
         )
+    if not group.leads:
+        return GeneratorTrainResult(generator, images_BCHW.new_empty((0, *images_BCHW.shape[1:])))
     _look_at_the_end(watch, fitted)
     return _finish(generator, fitted, config, pool, stop)
 

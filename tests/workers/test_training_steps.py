@@ -6,6 +6,7 @@ import io
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -393,7 +394,10 @@ def test_a_trained_generator_is_ready_and_loads(factory: Factory, tmp_path: Path
     assert "sample" in factories.event_types(factory, job.id)
 
 
-def test_a_generator_is_trained_on_from_another(factory: Factory, generators: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_generator_is_trained_on_from_another(factory: Factory, generators: Path, processes: int) -> None:
+    settings = factory.settings.model_copy(update={"training_processes": processes})
+    factory = replace(factory, settings=settings)
     with factory.work() as work:
         base = tiny.make_generator(work, generators)
     job = train_job(factory, base_generator=base.name, network={})
