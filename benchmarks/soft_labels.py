@@ -128,11 +128,11 @@ def as_hard() -> Format:
     return Format(lambda full_CHW: soft_labels.pack(full_CHW.argmax(axis=0)[None].astype(np.uint8)), unpack)
 
 
-PRODUCT = "fourth root, 8 bits (the product's)"
+PRODUCT = "fourth root, 6 bits (the product's)"
 FORMATS: Mapping[str, Format] = {
     "float16": as_half(),
+    "fourth root, 8 bits": as_levels(255, power=4),
     PRODUCT: Format(soft_labels.encode, lambda data, _shape: soft_labels.decode(data)),
-    "fourth root, 6 bits": as_levels(63, power=4),
     "fourth root, 5 bits": as_levels(31, power=4),
     "fourth root, 4 bits": as_levels(15, power=4),
     "linear, 8 bits": as_levels(255),
@@ -142,7 +142,7 @@ FORMATS: Mapping[str, Format] = {
     "the product's, stride 4": strided(4),
     "hard labels": as_hard(),
 }
-TELLING = (PRODUCT, "fourth root, 5 bits", "the product's, stride 4", "hard labels")
+TELLING = ("fourth root, 8 bits", PRODUCT, "fourth root, 5 bits", "the product's, stride 4", "hard labels")
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=200, help="unlabelled images")
     parser.add_argument("--head-steps", type=int, default=FusionTrainConfig.steps)
     parser.add_argument(
-        "--students", nargs="*", choices=FORMATS, metavar="FORMAT", help="train on these; on four without"
+        "--students", nargs="*", choices=FORMATS, metavar="FORMAT", help="train on these; on five without"
     )
     parser.add_argument("--steps", type=int, default=300, help="optimiser steps of a student")
     parser.add_argument("--seed", type=int, default=0)

@@ -69,7 +69,7 @@ def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTra
     base_folder = _base_folder(context)
     processes = processes_for(config.batch_size, training_processes(context.factory.settings))
     if processes > 1:
-        context.say(f"starting {processes} processes")
+        context.log(f"{processes} processes share every batch of {config.batch_size} images")
         shared = Path(tempfile.mkdtemp(dir=context.scratch, prefix="group-"))
         return train_in_group(images_BCHW, config, processes=processes, folder=shared, base_folder=base_folder, **hooks)
     base = None if base_folder is None else load_base(base_folder, context.device)

@@ -1,16 +1,17 @@
 """Compact soft labels: the class distribution of each pixel in a few bytes.
 
-What is stored is the fourth root of a probability in 8 bits. A student trained at temperature 4 sees exactly that root
-(softmax(z / 4) is p ** (1/4) renormalised), so its error is even over the whole range, where a linear byte would turn
-every probability below 0.002 into zero. Decoding raises to the fourth power and renormalises.
+What is stored is the fourth root of a probability in 63 equal steps (6 bits: the knee of bytes against what is lost,
+benchmarks/README.md). A student trained at temperature 4 sees exactly that root (softmax(z / 4) is p ** (1/4)
+renormalised), so its error is even over the whole range, where a linear byte would turn every probability below 0.002
+into zero. Decoding raises to the fourth power and renormalises.
 
 Up to `ALL` classes: one plane per class. More: per pixel the `TOP` likeliest classes (an index plane and a value
 plane each) and one plane for the rest together, which decoding spreads evenly over the other classes.
 
 Layout, little endian: `b"SL"`, version u8, flags u8 (1 = payload deflated), C u16, k u16 (0 = all classes), H u32, W u32,
 then the planes, HW bytes each. Since version 2 a byte is what its pixel adds to the pixels above and to the left
-(modulo 256): labels are flat or change evenly, so most bytes are near zero and deflate to three quarters of version
-1 or less (benchmarks/README.md). Version 1 is read as before.
+(modulo 256): labels are flat or change evenly, so most bytes are near zero and deflate to three quarters or less.
+Versions 1 and 2 have 255 steps instead of 63 and are read as before.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 HEADER = struct.Struct("<2sBBHHII")
-MAGIC, VERSION, DEFLATED = b"SL", 2, 1
+MAGIC, VERSION, DEFLATED = b"SL", 3, 1
+STEPS = {1: 255, 2: 255, 3: 63}
+"""Version -> into how many equal steps the fourth roots from 0 to 1 are divided."""
 ALL = 24
 TOP = 8
 LEVEL = 1
@@ -44,7 +48,7 @@ def encode(probabilities_CHW: NDArray[np.float32]) -> bytes:
         raise SoftLabelError("probabilities are finite, not negative, and sum to 1 over the classes")
     classes, height, width = probabilities.shape
     k = 0 if classes <= ALL else TOP
-    planes = _quantise(probabilities) if k == 0 else _top_planes(probabilities, k)
+    planes = quantise(probabilities, STEPS[VERSION]) if k == 0 else _top_planes(probabilities, k)
     return HEADER.pack(MAGIC, VERSION, DEFLATED, classes, k, height, width) + pack(planes)
 
 
@@ -56,7 +60,8 @@ def decode(data: bytes) -> NDArray[np.float32]:
     planes = _planes(_inflate(payload, math.prod(shape)) if flags & DEFLATED else payload, shape)
     if version > 1:
         planes = _summed(planes)
-    weights = _POWERS[planes] if k == 0 else _spread(planes, classes, k)
+    powers = _powers(STEPS[version])
+    weights = powers[planes] if k == 0 else _spread(planes, powers, classes, k)
     total = weights.sum(axis=0)
     if not (total > 0).all():
         raise SoftLabelError("a pixel has no class")
@@ -85,13 +90,18 @@ def unpack(data: bytes, shape_KHW: tuple[int, int, int]) -> NDArray[np.uint8]:
     return _summed(_planes(_inflate(data, math.prod(shape_KHW)), shape_KHW))
 
 
-_POWERS: NDArray[np.float32] = ((np.arange(256) / 255) ** 4).astype(np.float32)
-
-
-def _quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+def quantise(probabilities: NDArray[np.float32], steps: int) -> NDArray[np.uint8]:
+    """Fourth roots in so many equal steps, 0 to `steps`, of the shape given."""
     root = np.sqrt(np.sqrt(np.clip(probabilities, 0, 1)))
-    quantised: NDArray[np.uint8] = np.rint(root * 255).astype(np.uint8)
+    quantised: NDArray[np.uint8] = np.rint(root * steps).astype(np.uint8)
     return quantised
+
+
+@cache
+def _powers(steps: int) -> NDArray[np.float32]:
+    """What each of 256 bytes stands for; those beyond `steps` come from damage alone."""
+    powers: NDArray[np.float32] = ((np.arange(256) / steps).clip(max=1) ** 4).astype(np.float32)
+    return powers
 
 
 def _top_planes(probabilities_CHW: NDArray[np.float32], k: int) -> NDArray[np.uint8]:
@@ -101,11 +111,11 @@ def _top_planes(probabilities_CHW: NDArray[np.float32], k: int) -> NDArray[np.ui
     order = np.argsort(-values, axis=0, kind="stable")
     top, values = np.take_along_axis(top, order, axis=0), np.take_along_axis(values, order, axis=0)
     rest = np.clip(1 - values.sum(axis=0, keepdims=True), 0, 1)
-    return np.concatenate([top.astype(np.uint8), _quantise(values), _quantise(rest)])
+    return np.concatenate([top.astype(np.uint8), *(quantise(part, STEPS[VERSION]) for part in (values, rest))])
 
 
-def _spread(planes: NDArray[np.uint8], classes: int, k: int) -> NDArray[np.float32]:
-    indices, values, rest = planes[:k], _POWERS[planes[k : 2 * k]], _POWERS[planes[2 * k]]
+def _spread(planes: NDArray[np.uint8], powers: NDArray[np.float32], classes: int, k: int) -> NDArray[np.float32]:
+    indices, values, rest = planes[:k], powers[planes[k : 2 * k]], powers[planes[2 * k]]
     if indices.max(initial=0) >= classes:
         raise SoftLabelError("a class index is out of range")
     weights = np.repeat((rest / (classes - k))[None], classes, axis=0)

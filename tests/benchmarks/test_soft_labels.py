@@ -24,9 +24,9 @@ def full() -> list[np.ndarray]:
 def test_less_is_kept_in_fewer_bytes(full: list[np.ndarray]) -> None:
     results = {name: stored(form, full) for name, form in FORMATS.items()}
     for finer, coarser in (
-        ("float16", PRODUCT),
-        (PRODUCT, "fourth root, 6 bits"),
-        ("fourth root, 6 bits", "fourth root, 5 bits"),
+        ("float16", "fourth root, 8 bits"),
+        ("fourth root, 8 bits", PRODUCT),
+        (PRODUCT, "fourth root, 5 bits"),
         ("fourth root, 5 bits", "fourth root, 4 bits"),
         ("top 4, 8 bits", "top 2, 8 bits"),
         (PRODUCT, "the product's, stride 2"),
@@ -36,7 +36,7 @@ def test_less_is_kept_in_fewer_bytes(full: list[np.ndarray]) -> None:
         assert results[finer].bytes_per_pixel > results[coarser].bytes_per_pixel, (finer, coarser)
         assert 0 <= results[finer].divergence < results[coarser].divergence, (finer, coarser)
         assert results[finer].softened_divergence < results[coarser].softened_divergence, (finer, coarser)
-    assert results[PRODUCT].divergence < 1e-4
+    assert results[PRODUCT].divergence < 2e-4
     assert results["hard labels"].agreement == 1.0
     assert 0.8 < results["the product's, stride 4"].agreement < results["the product's, stride 2"].agreement < 1.0
 

@@ -83,6 +83,16 @@ def submit(client: TestClient, **spec: Any) -> str:
     return str(answer(client.post("/v1/jobs", json=document))["id"])
 
 
+def train_generator(client: TestClient) -> str:
+    """A generator of a pool of its own, small in every way."""
+    pool = answer(client.post("/v1/image-pools", json={"name": "many discs"}))
+    answer(client.post(f"/v1/image-pools/{pool['id']}/images", content=pool_zip(range(200, 220)), headers=ZIP))
+    answer(client.post(f"/v1/image-pools/{pool['id']}:seal"))
+    network = {"block_out_channels": [8, 16], "layers_per_block": 1, "attention": False}
+    document = {"kind": "train_generator", "name": "discs", "image_pool_id": pool["id"], "steps": 2}
+    return str(answer(client.post("/v1/jobs", json={**document, "batch_size": 4, "network": network}))["id"])
+
+
 def annotated(uploads: Json) -> Json:
     """The annotation sets among the references of a label job."""
     return {name: uploads[name] for name in ("annotation_set_id", "evaluation_set_id")}

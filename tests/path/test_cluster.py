@@ -52,6 +52,7 @@ def test_two_celery_workers_share_a_job(
         "LABEL_FACTORY_SHARD_SIZE": "8",
         "LABEL_FACTORY_REAP_SECONDS": "2",
         "LABEL_FACTORY_TORCH_THREADS": "1",
+        "LABEL_FACTORY_TRAINING_PROCESSES": "2",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -71,6 +72,10 @@ def test_two_celery_workers_share_a_job(
             owners = {step.owner for step in steps.list_of_job(work, job_id) if step.kind == "label_shard"}
         assert len(owners) == 2, owners
         journey.check_take_home(client, job, tmp_path / "home")
+        job = journey.wait(client, journey.train_generator(client), 200, first, second)
+        assert job["state"] == "succeeded", "\n".join(job["error"]["trace"])
+        log = client.get(f"/v1/jobs/{job['id']}/events").text
+        assert "2 processes share every batch of 4 images" in log
     assert (first.returncode, second.returncode) == (0, 0)
     assert not list((tmp_path / "api").rglob("*.tar")), "objects belong into the store"
     factory.close()

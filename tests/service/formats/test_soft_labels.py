@@ -34,8 +34,8 @@ def test_all_classes_come_back_closely_at_both_temperatures(classes: int) -> Non
     assert soft_labels.shape(data) == before.shape == after.shape
     assert after.dtype == np.float32
     assert np.abs(after.sum(axis=0) - 1).max() < 1e-5
-    assert np.abs(after - before).max() < 0.006
-    assert np.abs(softened(after) - softened(before)).max() < 0.012
+    assert np.abs(after - before).max() < 0.02
+    assert np.abs(softened(after) - softened(before)).max() < 0.045
     assert (after.argmax(axis=0) == before.argmax(axis=0)).mean() > 0.99
     assert len(data) <= before[0].size * classes + 32
 
@@ -58,17 +58,25 @@ def test_certain_labels_are_exact_and_tiny() -> None:
 
 
 @pytest.mark.parametrize("classes", [5, 60])
-@pytest.mark.parametrize("deflated", [True, False])
-def test_version_1_is_read_as_before(classes: int, deflated: bool) -> None:
-    """As shards of older services have it: the planes themselves."""
-    data = soft_labels.encode(smooth_probabilities(classes))
-    rows = classes if classes <= soft_labels.ALL else 2 * soft_labels.TOP + 1
-    planes = soft_labels.unpack(data[soft_labels.HEADER.size :], (rows, 64, 64)).tobytes()
-    _, _, _, *shape = soft_labels.HEADER.unpack_from(data)
-    header = soft_labels.HEADER.pack(soft_labels.MAGIC, 1, int(deflated), *shape)
-    older = header + (zlib.compress(planes, 1) if deflated else planes)
-    assert np.array_equal(soft_labels.decode(older), soft_labels.decode(data))
-    assert len(data) < len(header + zlib.compress(planes, 1))
+@pytest.mark.parametrize(("version", "deflated"), [(1, True), (1, False), (2, True)])
+def test_older_versions_are_read_as_before(classes: int, version: int, deflated: bool) -> None:
+    """As shards of older services have it: roots in 255 steps, in version 1 the planes themselves."""
+    probabilities = smooth_probabilities(classes)
+    if classes <= soft_labels.ALL:
+        k, planes = 0, soft_labels.quantise(probabilities, 255)
+        expected = (planes / 255) ** 4
+    else:
+        k, top = soft_labels.TOP, np.argsort(-probabilities, axis=0)[: soft_labels.TOP]
+        values = soft_labels.quantise(np.take_along_axis(probabilities, top, axis=0), 255)
+        rest = np.full((1, 64, 64), 17, np.uint8)
+        planes = np.concatenate([top.astype(np.uint8), values, rest])
+        expected = np.broadcast_to((rest / 255) ** 4 / (classes - k), probabilities.shape).copy()
+        np.put_along_axis(expected, top, (values / 255) ** 4, axis=0)
+    header = soft_labels.HEADER.pack(soft_labels.MAGIC, version, int(deflated), classes, k, 64, 64)
+    plain = zlib.compress(planes.tobytes(), 1) if deflated else planes.tobytes()
+    decoded = soft_labels.decode(header + (plain if version == 1 else soft_labels.pack(planes)))
+    assert np.abs(decoded - expected / expected.sum(axis=0)).max() < 1e-5
+    assert len(soft_labels.encode(probabilities)) < len(header + plain)
 
 
 def test_planes_of_any_bytes_come_back() -> None:
