@@ -9,6 +9,7 @@ from cli.benchmark.results import BASELINES, Point, mean
 from cli.benchmark.rows import ROWS
 
 DPI = 110
+MARKERS = "os^vDPX*<>"
 COMPARED = ("few", "few_long", "self_training", "ddpm_seg", "dataset_ddpm", "label_encoded", "encoder", "ensemble")
 """Rows of the picture with one bar for each class: more would not be told apart."""
 
@@ -25,17 +26,24 @@ def draw(found: Sequence[Point], folder: Path) -> list[str]:
     return list(pictures)
 
 
+def style(row: str) -> tuple[str, str]:
+    """Colour and marker of a row: its own, the same in every picture of every pack."""
+    place = list(ROWS).index(row)
+    return "black" if row in BASELINES else f"C{place % 10}", MARKERS[(place + place // 10) % 10]
+
+
 def _miou(figure: Figure, found: Sequence[Point]) -> None:
     axes = figure.add_subplot()
-    for index, key in enumerate(_rows(found)):
+    for key in _rows(found):
+        color, marker = style(key)
         line = sorted((point for point in found if point.row == key), key=lambda point: point.labels)
         axes.errorbar(
             [point.labels for point in line],
             [point.miou for point in line],
             yerr=[point.spread or 0.0 for point in line],
-            color="black" if key in BASELINES else f"C{index % 10}",
+            color=color,
             linestyle={"few": "-", "few_long": "--"}.get(key, ":"),
-            marker="os^vDPX*<>"[index % 10],
+            marker=marker,
             capsize=2,
             label=ROWS[key].title,
         )
@@ -66,8 +74,10 @@ def _classes(figure: Figure, found: Sequence[Point]) -> None:
 def _cost(figure: Figure, found: Sequence[Point]) -> None:
     fewest = min(point.labels for point in found)
     axes = figure.add_subplot()
-    for index, point in enumerate(point for point in found if point.labels == fewest):
-        axes.scatter(point.seconds, point.miou, marker="os^vDPX*<>"[index % 10], label=ROWS[point.row].title)
+    for point in found:
+        if point.labels == fewest:
+            color, marker = style(point.row)
+            axes.scatter(point.seconds, point.miou, color=color, marker=marker, label=ROWS[point.row].title)
     axes.set(xlabel="seconds, training of the generator left out", ylabel="mIoU", title=f"{fewest} labels")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="x-small")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from cli.benchmark.plots import draw
+from cli.benchmark.plots import draw, style
 from cli.benchmark.results import Point
+from cli.benchmark.rows import ROWS
 
 
 def point(row: str, labels: int, *mious: float) -> Point:
@@ -32,3 +33,7 @@ def test_three_pictures_are_drawn(tmp_path: Path) -> None:
 def test_a_row_that_no_picture_compares_is_drawn_alone_and_nothing_gives_no_picture(tmp_path: Path) -> None:
     assert draw([point("head", 10, 0.4)], tmp_path)
     assert draw([], tmp_path) == []
+
+
+def test_no_two_rows_look_alike() -> None:
+    assert len({style(row) for row in ROWS}) == len(ROWS)
