@@ -405,6 +405,7 @@ def test_a_generator_is_trained_on_from_another(factory: Factory, generators: Pa
     run_steps(factory, "train_generator")
     ended = factories.job_now(factory, job.id)
     assert ended.state == "succeeded", ended.error
+    assert ("log" in factories.event_types(factory, job.id)) == (processes > 1), "a shared training says so"
     with factory.read() as work:
         row = generator_rows.get(work, "discs")
         card = b"".join(work.storage.get_stream(generator_rows.file_key(row, "README.md"))).decode()
