@@ -62,8 +62,8 @@ def figures(
     config = StudentTrainConfig()
     augment = resolve(config.augment, few, num_classes=len(classes))
     with tempfile.TemporaryDirectory() as folder:
-        dataset = LocalSoftDataset(Path(folder), len(images_BHWC), (height, width))
-        dataset.fill(labelled_samples(labeller, images_BHWC))
+        samples = labelled_samples(labeller, images_BHWC)
+        dataset = LocalSoftDataset.filled(Path(folder), samples, len(images_BHWC), (height, width))
         batches = DistillationBatches(
             dataset,
             ExampleBatches(few, classes, augment, config.batch_size, CPU),

@@ -1,6 +1,7 @@
 """Objectives of a student: soft labels (DreamTeacher 3.2, label distillation) and hard labels, in one form.
 
-A target is a class distribution per pixel; a pixel whose distribution sums to zero is ignored.
+A target is a class distribution per pixel; a pixel whose distribution sums to zero is ignored. Losses are those of a whole
+batch, of which several processes may see a part each.
 Axes: B batch, C channel, H, W.
 """
 
@@ -9,6 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch.nn import functional
+
+from models.training_group import Alone, Group
+
+ALONE: Group = Alone()
 
 Logits = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
@@ -27,26 +32,23 @@ def soft_cross_entropy(
     target_BCHW: torch.Tensor,
     *,
     temperature: float = 1.0,
-    class_weight_C: torch.Tensor | None = None,
+    group: Group = ALONE,
 ) -> torch.Tensor:
-    """H(target at tau, student at tau) per counted pixel, times tau so that the gradient's size does not depend on it.
-
-    `class_weight_C` weighs every class's share of a pixel; the result is the weighted mean.
-    """
+    """H(target at tau, student at tau) per counted pixel, times tau so that the gradient's size does not depend on it."""
     log_BCHW = functional.log_softmax(logits_BCHW.float() / temperature, dim=1)
     target_BCHW = soften(target_BCHW, temperature)
-    if class_weight_C is not None:
-        target_BCHW = target_BCHW * class_weight_C[None, :, None, None]
-    return -(target_BCHW * log_BCHW).sum() / target_BCHW.sum().clamp_min(1e-6) * temperature
+    surprise, counted = group.total(torch.stack([-(target_BCHW * log_BCHW).sum(), target_BCHW.sum()]))
+    return surprise / counted.clamp_min(1e-6) * temperature
 
 
-def dice_loss(logits_BCHW: torch.Tensor, target_BCHW: torch.Tensor) -> torch.Tensor:
+def dice_loss(logits_BCHW: torch.Tensor, target_BCHW: torch.Tensor, *, group: Group = ALONE) -> torch.Tensor:
     """1 - soft Dice, averaged over the channels that occur in the batch's target; the batch is one image to it."""
     valid_B1HW = (target_BCHW.sum(dim=1, keepdim=True) > 0.5).float()
     probability_BCHW = logits_BCHW.float().softmax(dim=1) * valid_B1HW
     both_C = (probability_BCHW * target_BCHW).sum((0, 2, 3))
     total_C = (probability_BCHW.square() + target_BCHW.square()).sum((0, 2, 3))
-    present_C = (target_BCHW.sum((0, 2, 3)) > 0).float()
+    both_C, total_C, counted_C = group.total(torch.stack([both_C, total_C, target_BCHW.sum((0, 2, 3))]))
+    present_C = (counted_C > 0).float()
     dice_C = 1.0 - (2.0 * both_C + 1.0) / (total_C + 1.0)
     return (dice_C * present_C).sum() / present_C.sum().clamp_min(1.0)
 
@@ -61,12 +63,11 @@ class SegmentationObjective(nn.Module):
         *,
         temperature: float = 1.0,
         dice_weight: float = 0.0,
-        class_weight_C: torch.Tensor | None = None,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
-        self.student, self._logits = student, logits
+        self.student, self._logits, self._group = student, logits, group
         self.temperature, self.dice_weight = temperature, dice_weight
-        self.class_weight_C = class_weight_C
 
     def forward(self, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
         """batch = (image_BCHW in [-1, 1], target_BCHW distributions) -> {"loss", ...}."""
@@ -75,10 +76,8 @@ class SegmentationObjective(nn.Module):
 
     def compare(self, logits_BCHW: torch.Tensor, target_BCHW: torch.Tensor) -> dict[str, torch.Tensor]:
         """The losses of logits that are known already."""
-        loss = soft_cross_entropy(
-            logits_BCHW, target_BCHW, temperature=self.temperature, class_weight_C=self.class_weight_C
-        )
+        loss = soft_cross_entropy(logits_BCHW, target_BCHW, temperature=self.temperature, group=self._group)
         if self.dice_weight == 0:
             return {"loss": loss}
-        dice = dice_loss(logits_BCHW, target_BCHW)
+        dice = dice_loss(logits_BCHW, target_BCHW, group=self._group)
         return {"loss": loss + self.dice_weight * dice, "dice": dice.detach()}

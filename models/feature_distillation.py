@@ -120,6 +120,9 @@ def feature_losses(regressed: Features, features: Features) -> tuple[Tensor, Ten
 class FeatureObjective(nn.Module):
     """L_feat = L_MSE + attention_weight * L_AT on the backbone alone (mode `feature`, first phase)."""
 
+    partial = True
+    """The student's decoder gets no gradients."""
+
     def __init__(
         self, student: nn.Module, stages: Stages, regressor: FeatureRegressor, attention_weight: float
     ) -> None:

@@ -105,20 +105,20 @@ def fit(
     run = _Run(objective.to(device).train(), config)
     if checkpoint_path is not None and checkpoint_path.exists():
         run.load(checkpoint_path, device)
-    learner = group.learner(run.objective)
+    learner, leads = group.learner(run.objective), group.rank == 0
     saved_at = time.monotonic()
     with torch.random.fork_rng(devices=[]), _BatchesAhead(batches, config) as ahead:
         while True:
-            share, stopping = group.agree(run.share(), group.leads and stop is not None and stop())
+            share, stopping = group.agree(run.share(), leads and stop is not None and stop())
             if share >= 1.0:
                 break
             if stopping:
-                if checkpoint_path is not None and group.leads:
+                if checkpoint_path is not None and leads:
                     run.save(checkpoint_path)
                 raise Stopped
-            parts = _step(run, learner, ahead, device, share)
+            parts = _step(run, learner, ahead, device, share, group.rank)
             metrics = run.report(parts, group, observe)
-            if not group.leads:
+            if not leads:
                 continue
             if checkpoint_path is not None and time.monotonic() - saved_at > config.checkpoint_seconds:
                 run.save(checkpoint_path)
@@ -131,11 +131,11 @@ def fit(
 
 
 def _step(
-    run: "_Run", learner: nn.Module, batches: "_BatchesAhead", device: torch.device, share: float
+    run: "_Run", learner: nn.Module, batches: "_BatchesAhead", device: torch.device, share: float, rank: int
 ) -> dict[str, torch.Tensor]:
     config = run.config
     batch = batches.take(run.step)
-    torch.manual_seed(_step_seed(config, run.step))
+    torch.manual_seed(_step_seed(config, run.step) + rank * 2**40)  # each process drops out others
     for group in run.optimizer.param_groups:
         group["lr"] = config.learning_rate * schedule(share, config)
     with mixed_precision(device):
@@ -274,7 +274,7 @@ class _Run:
             return None
         metrics = group.mean({name: float(value) / self._summed for name, value in self._sums.items()})
         self._sums, self._summed = {}, 0
-        if observe is not None and group.leads:
+        if observe is not None and group.rank == 0:
             metrics |= observe(self.step, self.with_averaged)
         for name, value in {"step": float(self.step), **metrics}.items():
             self.curves.setdefault(name, []).append(value)

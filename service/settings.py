@@ -140,8 +140,8 @@ class Settings(BaseSettings):
     torch_threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
     """Cores a worker computes with; empty means all of the machine's."""
     training_processes: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Processes that train one generator together, each on its accelerator; empty means one for each that the worker
-    sees (docs/decisions/0007)."""
+    """Processes that train one generator or student together, each on its accelerator; empty means one for each that the
+    worker sees (docs/decisions/0007)."""
 
     # Edge
     api_host: str = "127.0.0.1"

@@ -1,5 +1,6 @@
 """What a handler may use: its step, a scratch folder, progress, the wish to stop, objects and rows."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import torch
 
 from models.contracts import Progress as ReportProgress
 from models.contracts import Stopped
+from models.group_processes import processes_for
 from service import events, object_keys
 from service.bootstrap import Factory
 from service.job_spec import LabelSpec, TrainGeneratorSpec
@@ -17,6 +19,7 @@ from service.steps import ClaimedStep
 from service.storage import Source, StoredObject
 from service.unit_of_work import Work
 from workers.checkpoint import Checkpoint
+from workers.device import training_processes
 from workers.lease import StopReason
 from workers.progress import ProgressTracker
 
@@ -127,6 +130,18 @@ class StepContext:
         with path.open("wb") as file:
             file.writelines(self.get(key))
         return path
+
+    def processes(self, batch_size: int, *, least_each: int = 1) -> int:
+        """How many processes train together with batches of this size, so many images or more for each; the job's log
+        says when they are several."""
+        count = processes_for(batch_size, training_processes(self.factory.settings), least_each=least_each)
+        if count > 1:
+            self.log(f"{count} processes share every batch of {batch_size} images")
+        return count
+
+    def new_folder(self, prefix: str) -> Path:
+        """An empty folder in scratch."""
+        return Path(tempfile.mkdtemp(dir=self.scratch, prefix=prefix))
 
     def show_sample(self, name: str, png: bytes, caption: str) -> str:
         """Store a picture and tell whoever watches the job; returns its key."""

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from service.settings import Settings
+
 Result = TypeVar("Result")
 
 RESET_PEAK = "5"
@@ -25,6 +27,11 @@ BATCH_PIXELS = {"cpu": 16 * 128 * 128, "cuda": 64 * 256 * 256}
 def choose_device() -> torch.device:
     """The accelerator where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def training_processes(settings: Settings) -> int:
+    """Processes that may train one thing together: as many as the operator says, or one for each accelerator seen."""
+    return settings.training_processes or max(1, torch.cuda.device_count())
 
 
 def limit_threads(threads: int | None) -> None:

@@ -12,7 +12,8 @@ from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.problems import StepError
 from workers.student_files import finish_student
-from workers.student_task import StudentTask, new_student, origin, student_task, with_batch_size
+from workers.student_group import train_student_in_group
+from workers.student_task import StudentTask, new_student, origin, processes_of, student_task, with_batch_size
 from workers.training_data import TrainingData, load_training_data
 
 SUMMARY = "A network distilled from a few annotated images by Label Factory."
@@ -34,19 +35,20 @@ def _train(
     context: StepContext, task: StudentTask, few: AnnotatedSet, data: TrainingData, config: StudentTrainConfig
 ) -> tuple[nn.Module, dict[str, Any]]:
     student = new_student(task, few)
-    training = train_student(
-        student,
-        data.dataset,
-        few.examples,
-        few.classes,
-        config,
-        weights=data.weights,
-        teacher=feature_teacher(context, task, data),
-        device=context.device,
-        progress=context.reporter("distilling"),
-        stop=context.stop,
-        checkpoint_path=context.checkpoint.folder / "student",
-    )
+    hooks: dict[str, Any] = {
+        "weights": data.weights,
+        "teacher": feature_teacher(context, task, data),
+        "progress": context.reporter("distilling"),
+        "stop": context.stop,
+        "checkpoint_path": context.checkpoint.folder / "student",
+    }
+    processes = processes_of(context, task, config)
+    if processes > 1:
+        hooks |= {"processes": processes, "folder": context.new_folder("group-")}
+        training = train_student_in_group(student, data.dataset, few.examples, few.classes, config, **hooks)
+    else:
+        hooks |= {"device": context.device}
+        training = train_student(student, data.dataset, few.examples, few.classes, config, **hooks)
     return student, {**training, "batch_size": config.batch_size, **origin(task)}
 
 

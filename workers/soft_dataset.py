@@ -5,6 +5,7 @@ Memory stays bounded by what the system keeps of the files; a million images nee
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,34 +14,45 @@ from service.formats import soft_labels
 from service.formats.annotated_images import IGNORE
 from service.formats.shard import ShardSample
 
+IMAGES, IGNORED, SOFT, ENDS = "images.npy", "ignored.npy", "soft.bin", "ends.npy"
+
 
 class LocalSoftDataset:
     """Pairs (image uint8 HWC, channel probabilities float32 CHW) by index; ignored pixels are all zero."""
 
-    def __init__(self, folder: Path, count: int, size: tuple[int, int]) -> None:
+    def __init__(self, folder: Path) -> None:
+        """A folder that was filled before."""
+        self.folder = folder
+        self._images = np.lib.format.open_memmap(folder / IMAGES, "r")
+        self._ignored = np.lib.format.open_memmap(folder / IGNORED, "r")
+        self._soft = np.memmap(folder / SOFT, np.uint8, "r")
+        self._ends: NDArray[np.int64] = np.load(folder / ENDS)
+
+    @classmethod
+    def filled(cls, folder: Path, samples: Iterable[ShardSample], count: int, size: tuple[int, int]) -> Self:
+        """A new folder with these samples of (height, width) in order. Raises ValueError unless there are `count`, each
+        with a soft label."""
         folder.mkdir(parents=True, exist_ok=True)
         height, width = size
-        self._images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, height, width, 3))
-        self._ignored = np.lib.format.open_memmap(folder / "ignored.npy", "w+", np.bool_, (count, height, width))
-        self._path = folder / "soft.bin"
-        self._ends = np.zeros(count + 1, dtype=np.int64)
-        self._soft: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
-
-    def fill(self, samples: Iterable[ShardSample]) -> None:
-        """Take the samples in order; exactly as many as there are places."""
+        images = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, (count, height, width, 3))
+        ignored = np.lib.format.open_memmap(folder / IGNORED, "w+", np.bool_, (count, height, width))
+        ends = np.zeros(count + 1, dtype=np.int64)
         filled = 0
-        with self._path.open("wb") as file:
+        with (folder / SOFT).open("wb") as file:
             for index, sample in enumerate(samples):
                 if sample.soft is None or sample.label_HW is None:
                     raise ValueError(f"the sample {sample.key} has no soft label")
-                self._images[index] = sample.image_HWC
-                self._ignored[index] = sample.label_HW == IGNORE
+                images[index] = sample.image_HWC
+                ignored[index] = sample.label_HW == IGNORE
                 file.write(sample.soft)
-                self._ends[index + 1] = self._ends[index] + len(sample.soft)
+                ends[index + 1] = ends[index] + len(sample.soft)
                 filled = index + 1
-        if filled != len(self):
-            raise ValueError(f"{filled} samples where {len(self)} were promised")
-        self._soft = np.memmap(self._path, np.uint8, "r")
+        if filled != count:
+            raise ValueError(f"{filled} samples where {count} were promised")
+        images.flush()
+        ignored.flush()
+        np.save(folder / ENDS, ends)
+        return cls(folder)
 
     def images(self, count: int) -> NDArray[np.uint8]:
         """The first few images, BHWC."""

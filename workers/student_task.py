@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from models.generators.directory import UnsafeDirectory
+from models.registry import STUDENTS
 from models.students.build import build_student
 from models.students.training import StudentTrainConfig
 from models.students.weights import UnfitWeights
@@ -16,6 +17,9 @@ from workers.context import StepContext
 from workers.problems import StepError
 from workers.starting_weights import StartingWeights, starting_weights
 from workers.training_data import POOLS
+
+LEAST_EACH = 8
+"""Images of a batch below which one process more is no help: a step of fewer lasts as long as one of eight."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,13 @@ def new_student(task: StudentTask, few: AnnotatedSet) -> nn.Module:
 def origin(task: StudentTask) -> dict[str, Any]:
     """What a recipe says of the weights that were started from."""
     return {} if task.weights is None else {"weights": task.weights.origin}
+
+
+def processes_of(context: StepContext, task: StudentTask, config: StudentTrainConfig) -> int:
+    """How many processes train the task's network; one for those that find objects."""
+    if STUDENTS[task.student.architecture].task != "semantic":
+        return 1
+    return context.processes(config.batch_size, least_each=LEAST_EACH)
 
 
 def with_batch_size(config: StudentTrainConfig, batch_size: int) -> StudentTrainConfig:

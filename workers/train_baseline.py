@@ -9,7 +9,8 @@ from models.students.training import StudentTrainConfig, train_baseline
 from workers.artifacts import AnnotatedSet, load_annotated_set, pack
 from workers.context import Outcome, StepContext
 from workers.device import halving
-from workers.student_task import StudentTask, new_student, origin, student_task, with_batch_size
+from workers.student_group import train_student_in_group
+from workers.student_task import StudentTask, new_student, origin, processes_of, student_task, with_batch_size
 
 
 def run(context: StepContext) -> Outcome:
@@ -33,14 +34,15 @@ def _train(
     context: StepContext, task: StudentTask, few: AnnotatedSet, config: StudentTrainConfig
 ) -> tuple[nn.Module, dict[str, Any]]:
     network = new_student(task, few)
-    training = train_baseline(
-        network,
-        few.examples,
-        few.classes,
-        config,
-        device=context.device,
-        progress=context.reporter("training on the few labels alone"),
-        stop=context.stop,
-        checkpoint_path=context.checkpoint.folder / "baseline.safetensors",
-    )
+    hooks: dict[str, Any] = {
+        "progress": context.reporter("training on the few labels alone"),
+        "stop": context.stop,
+        "checkpoint_path": context.checkpoint.folder / "baseline.safetensors",
+    }
+    processes = processes_of(context, task, config)
+    if processes > 1:
+        hooks |= {"processes": processes, "folder": context.new_folder("group-")}
+        training = train_student_in_group(network, None, few.examples, few.classes, config, **hooks)
+    else:
+        training = train_baseline(network, few.examples, few.classes, config, device=context.device, **hooks)
     return network, {**training, "batch_size": config.batch_size, **origin(task)}

@@ -1,7 +1,6 @@
 """Step `train_generator`: a pool of unlabelled images -> a generator, with sample sheets on the way."""
 
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,12 @@ import torch
 from models.examples import to_uint8_images
 from models.generators.adapters import AdaptersMissing
 from models.generators.card import render_card
-from models.generators.group_training import processes_for, train_in_group
+from models.generators.group_training import train_in_group
 from models.generators.network import NetworkConfig, network_for
 from models.generators.training import GeneratorTrainConfig, GeneratorTrainResult, load_base, train_generator
 from service import generators, image_pools, object_keys
 from service.formats.shard import ShardSample
 from service.job_spec import TrainGeneratorSpec
-from service.settings import Settings
 from service.spec_parts import NetworkSpec
 from service.tables import Generator, ImagePool
 from service.unit_of_work import Work
@@ -67,18 +65,12 @@ def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTra
         "on_warning": lambda words: context.log(words, level="warning"),
     }
     base_folder = _base_folder(context)
-    processes = processes_for(config.batch_size, training_processes(context.factory.settings))
+    processes = context.processes(config.batch_size)
     if processes > 1:
-        context.log(f"{processes} processes share every batch of {config.batch_size} images")
-        shared = Path(tempfile.mkdtemp(dir=context.scratch, prefix="group-"))
+        shared = context.new_folder("group-")
         return train_in_group(images_BCHW, config, processes=processes, folder=shared, base_folder=base_folder, **hooks)
     base = None if base_folder is None else load_base(base_folder, context.device)
     return train_generator(images_BCHW, config, base=base, device=context.device, **hooks)
-
-
-def training_processes(settings: Settings) -> int:
-    """Processes that train one generator: as many as the operator says, or one for each accelerator that is seen."""
-    return settings.training_processes or max(1, torch.cuda.device_count())
 
 
 def _base_row(context: StepContext) -> Generator | None:

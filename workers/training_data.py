@@ -36,8 +36,8 @@ def load_training_data(context: StepContext, pools: Collection[PoolKind] = POOLS
     weights = kept_weights(context, dataset_id, {shard.index for shard in shards})
     if not weights:
         raise StepError("empty-dataset", "The dataset kept no image.", "Lower filter.drop_share or make more images.")
-    dataset = LocalSoftDataset(context.scratch / "dataset", len(weights), (row.image_height, row.image_width))
-    dataset.fill(_kept_samples(context, shards, weights))
+    samples, size = _kept_samples(context, shards, weights), (row.image_height, row.image_width)
+    dataset = LocalSoftDataset.filled(context.scratch / "dataset", samples, len(weights), size)
     return TrainingData(row, dataset, list(weights.values()))
 
 

@@ -24,7 +24,7 @@ from models.generators.symmetry import Symmetry, find_symmetry
 from models.generators.unet_diffusion import UNetDiffusionGenerator
 from models.generators.watch import OnSamples, OnWarning, Watch, WatchConfig, draw_samples, signs
 from models.training import FitConfig, FitResult, fit, thinned
-from models.training_group import Alone, Group
+from models.training_group import Alone, Group, rows_of
 
 FROM_SCRATCH = 8e-4
 """Learning rate of a generator that begins with random weights."""
@@ -160,7 +160,12 @@ def train_generator(
         fitted = fit(
             DenoisingObjective(generator),
             batches_of(
-                generator, pool.train_BCHW, config.batch_size, config.symmetry, device, group.rows(config.batch_size)
+                generator,
+                pool.train_BCHW,
+                config.batch_size,
+                config.symmetry,
+                device,
+                rows_of(group, config.batch_size),
             ),
             config.loop(),
             device=device,
@@ -170,7 +175,7 @@ def train_generator(
             observe=watch.observe,
             group=group,
         )
-    if not group.leads:
+    if group.rank > 0:
         return GeneratorTrainResult(generator, images_BCHW.new_empty((0, *images_BCHW.shape[1:])))
     _look_at_the_end(watch, fitted)
     return _finish(generator, fitted, config, pool, stop)

@@ -4,7 +4,7 @@ Axes: B batch, C channel, H, W.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,8 +14,12 @@ from models.contracts import IGNORE, ClassSpec
 from models.examples import Example, to_float_images
 from models.feature_distillation import FeatureBatch, FeatureTeacher
 from models.instances import channel_classes, encode_channels
+from models.training import Batches
+from models.training_group import Group
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+WHOLE = slice(None)
+"""All rows of a batch; a process of a group has its part of them."""
 
 
 class SoftDataset(Protocol):
@@ -42,7 +46,7 @@ def hardened(target_BCHW: torch.Tensor) -> torch.Tensor:
 
 
 class ExampleBatches:
-    """Random augmented draws from the few labelled examples, kept in memory."""
+    """Random augmented draws from the few labelled examples, kept in memory: of every batch as many as these `rows`."""
 
     def __init__(
         self,
@@ -51,10 +55,13 @@ class ExampleBatches:
         config: AugmentConfig,
         batch_size: int,
         device: torch.device,
+        *,
+        rows: slice = WHOLE,
     ) -> None:
         self.images_BCHW = to_float_images([example.image_HWC for example in examples])
         self.targets_BCHW = one_hot_targets(examples, classes)
-        self.config, self.batch_size, self.device = config, batch_size, device
+        self.config, self.device = config, device
+        self.batch_size = len(range(batch_size)[rows])
 
     def pick(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Indices of `count` examples; every example appears as evenly as `count` allows."""
@@ -76,7 +83,8 @@ class ExampleBatches:
 
 
 class DistillationBatches:
-    """Dataset images with their soft labels, and a share of the few labelled examples in every batch."""
+    """Dataset images with their soft labels, and a share of the few labelled examples in every batch: of both as many as
+    there are among these `rows`."""
 
     def __init__(
         self,
@@ -89,11 +97,13 @@ class DistillationBatches:
         hard: bool = False,
         weights: Sequence[float] | None,
         device: torch.device,
+        rows: slice = WHOLE,
     ) -> None:
         self.dataset, self.examples, self.config, self.device = dataset, examples, config, device
         self.hard = hard
-        self.num_examples = round(batch_size * example_share) if examples is not None else 0
-        self.num_images = batch_size - self.num_examples
+        first_example = batch_size - (round(batch_size * example_share) if examples is not None else 0)
+        self.num_images = sum(row < first_example for row in range(batch_size)[rows])
+        self.num_examples = len(range(batch_size)[rows]) - self.num_images
         self.weights = torch.ones(len(dataset)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
 
     def __call__(self, generator: torch.Generator) -> Batch:
@@ -124,3 +134,13 @@ class FeatureBatches:
         """The batch of a step; the noise is drawn last, so that images and targets are those of `batches`."""
         image_BCHW, target_BCHW = self.batches(generator)
         return image_BCHW, target_BCHW, self.teacher.features(image_BCHW, generator)
+
+
+def drawn_apart(batches: Batches, group: Group) -> Batches:
+    """The same batches from random numbers that are this process's own; those of the step where it leads."""
+
+    def draw(generator: torch.Generator) -> Any:
+        own = torch.Generator().manual_seed(generator.initial_seed() + group.rank * 2**40)
+        return batches(generator if group.rank == 0 else own)
+
+    return draw

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerForUniversalSegmentation, RTDetrForObjectDetection
 
 from models.contracts import ClassSpec
-from models.distillation import SegmentationObjective
+from models.distillation import ALONE, SegmentationObjective
 from models.metrics.boxes import BoxPredictor
 from models.metrics.evaluation import Predictor
 from models.registry import Task
@@ -20,6 +20,7 @@ from models.students.build import AUTO_CLASSES, student_logits
 from models.students.detector import DetectionObjective, StudentDetector, detection_answers
 from models.students.instance_network import InstanceObjective, InstancePredictor, instance_answers
 from models.students.predict import StudentPredictor
+from models.training_group import Group
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class TaskParts:
     image_processor: str
     """The class of transformers that prepares images for it."""
     objective: Callable[..., nn.Module]
-    """`objective(student, classes, dice_weight=..., temperature=...)`: what labels are learnt by."""
+    """`objective(student, classes, dice_weight=..., temperature=..., group=...)`: what labels are learnt by."""
     predictor: Callable[..., Predictor | BoxPredictor]
     """`predictor(student, classes, device=...)`."""
     answers: Callable[[nn.Module, Tensor], tuple[Tensor, ...]]
@@ -64,17 +65,17 @@ DETECTION_USAGE = """\
 
 
 def _semantic_objective(
-    student: nn.Module, _classes: Sequence[ClassSpec], *, dice_weight: float, temperature: float
+    student: nn.Module, _classes: Sequence[ClassSpec], *, dice_weight: float, temperature: float, group: Group
 ) -> nn.Module:
-    return SegmentationObjective(student, student_logits, temperature=temperature, dice_weight=dice_weight)
+    return SegmentationObjective(student, student_logits, temperature=temperature, dice_weight=dice_weight, group=group)
 
 
-def _instance_objective(student: nn.Module, classes: Sequence[ClassSpec], **_soft: float) -> nn.Module:
+def _instance_objective(student: nn.Module, classes: Sequence[ClassSpec], **_soft: Any) -> nn.Module:
     """Hard labels have no temperature, and the network's configuration weighs its own Dice."""
     return InstanceObjective(student, classes)
 
 
-def _detection_objective(student: nn.Module, classes: Sequence[ClassSpec], **_soft: float) -> nn.Module:
+def _detection_objective(student: nn.Module, classes: Sequence[ClassSpec], **_soft: Any) -> nn.Module:
     """Hard labels have no temperature, and boxes have no Dice."""
     return DetectionObjective(student, classes)
 
@@ -136,7 +137,16 @@ def student_predictor(
 
 
 def label_objective(
-    student: nn.Module, classes: Sequence[ClassSpec], *, dice_weight: float, temperature: float = 1.0
+    student: nn.Module,
+    classes: Sequence[ClassSpec],
+    *,
+    dice_weight: float,
+    temperature: float = 1.0,
+    group: Group = ALONE,
 ) -> nn.Module:
-    """What the student learns labels by."""
-    return parts_of(student).objective(student, classes, dice_weight=dice_weight, temperature=temperature)
+    """What the student learns labels by. Raises ValueError for a network that finds objects and is not trained alone:
+    a part of a batch may hold no object, which its losses do not share."""
+    parts = parts_of(student)
+    if group.count > 1 and parts is not TASKS["semantic"]:
+        raise ValueError("A network that finds objects is trained by one process.")
+    return parts.objective(student, classes, dice_weight=dice_weight, temperature=temperature, group=group)

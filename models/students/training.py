@@ -16,16 +16,17 @@ from torch import nn
 
 from models.augmentation import AugmentConfig, resolve
 from models.contracts import ClassSpec, Progress, Stop
-from models.distillation import SegmentationObjective
+from models.distillation import ALONE, SegmentationObjective
 from models.examples import Example
 from models.feature_distillation import FeatureObjective, FeatureRegressor, FeatureTeacher, MixObjective
-from models.students.batches import DistillationBatches, ExampleBatches, FeatureBatches, SoftDataset
+from models.students.batches import DistillationBatches, ExampleBatches, FeatureBatches, SoftDataset, drawn_apart
 from models.students.build import stage_channels, student_logits_and_stages, student_stages
 from models.students.detector import DetectionObjective
 from models.students.instance_network import InstanceObjective
 from models.students.logit_adjustment import adjust
 from models.students.tasks import label_objective
 from models.training import Batches, FitConfig, FitResult, fit, thinned
+from models.training_group import Group, rows_of
 
 Mode = Literal["label", "feature", "mix"]
 Labels = Literal["soft", "hard"]
@@ -109,16 +110,20 @@ def train_student(
     progress: Progress | None = None,
     stop: Stop | None = None,
     checkpoint_path: Path | None = None,
+    group: Group = ALONE,
 ) -> dict[str, Any]:
     """Distil and fine-tune in place.
 
     Returns `{steps, seconds, augment, mode, loss_weights, curves: {distil, finetune}}` (no finetune without steps for
     it), `labels`, `example_share` and `logit_adjustment` (class -> offset, docs/decisions/0035) where labels are
-    distilled, and `feature_timestep` where features are. `weights` are the dataset images' sampling weights. With a checkpoint path the run resumes in the phase it was in. Raises ValueError where the mode needs a
-    teacher and there is none, or one for images of another size.
+    distilled, and `feature_timestep` where features are. `weights` are the dataset images' sampling weights. With a checkpoint path the run resumes in the phase it was in.
+    In a group every process calls this with the same arguments but the device, and learns from its own part of every batch.
+    Raises ValueError where the mode needs a teacher and there is none, or one for images of another size, and for a group
+    that cannot share out the batch or the network.
     """
     augment = resolve(config.augment, examples, num_classes=len(classes))
-    few = ExampleBatches(examples, classes, augment, config.batch_size, device)
+    rows = rows_of(group, config.batch_size)
+    few = ExampleBatches(examples, classes, augment, config.batch_size, device, rows=rows)
     pool = DistillationBatches(
         dataset,
         None if config.mode == "feature" else few,
@@ -128,16 +133,17 @@ def train_student(
         hard=config.labels == "hard",
         weights=weights,
         device=device,
+        rows=rows,
     )
     distilled, finetuned = config.phase_steps
     share = distilled / max(1, config.total_steps)
-    objective, batches = _distillation(student, classes, pool, teacher, config)
+    objective, batches = _distillation(student, classes, pool, teacher, config, group)
     phases: dict[str, tuple[FitConfig, Batches, nn.Module]] = {
         "distil": (_fit_config(config, distilled, share, config.learning_rate), batches, objective)
     }
     if finetuned > 0:
         finetune = _fit_config(config, finetuned, 1 - share, config.finetune_learning_rate)
-        on_labels = label_objective(student, classes, dice_weight=config.dice_weight)
+        on_labels = label_objective(student, classes, dice_weight=config.dice_weight, group=group)
         phases["finetune"] = (finetune, few, on_labels)
     results: dict[str, FitResult] = {}
     done = 0
@@ -145,11 +151,18 @@ def train_student(
         path = None if checkpoint_path is None else checkpoint_path.with_suffix(f".{index}.safetensors")
         report = None if progress is None else _shifted(progress, done, config.total_steps)
         results[phase] = fit(
-            phase_objective, phase_batches, fit_config, device=device, progress=report, stop=stop, checkpoint_path=path
+            phase_objective,
+            drawn_apart(phase_batches, group),
+            fit_config,
+            device=device,
+            progress=report,
+            stop=stop,
+            checkpoint_path=path,
+            group=group,
         )
         done += results[phase].steps
     summary = _summary(augment, results) | _recipe(config, objective, teacher)
-    if config.mode != "feature":
+    if config.mode != "feature" and group.rank == 0:
         adjusted = adjust(student, dataset, classes, batch_size=config.batch_size, device=device, stop=stop)
         summary |= {} if adjusted is None else {"logit_adjustment": adjusted}
     return summary
@@ -173,9 +186,12 @@ def _distillation(
     pool: DistillationBatches,
     teacher: FeatureTeacher | None,
     config: StudentTrainConfig,
+    group: Group,
 ) -> tuple[nn.Module, Batches]:
     """The first phase's objective and batches."""
-    label = label_objective(student, classes, dice_weight=config.dice_weight, temperature=config.temperature)
+    label = label_objective(
+        student, classes, dice_weight=config.dice_weight, temperature=config.temperature, group=group
+    )
     if config.mode == "label":
         return label, pool
     if teacher is None:
@@ -206,14 +222,21 @@ def train_baseline(
     progress: Progress | None = None,
     stop: Stop | None = None,
     checkpoint_path: Path | None = None,
+    group: Group = ALONE,
 ) -> dict[str, Any]:
     """The same student on the few labels alone, with the steps of both phases; returns what `train_student` returns."""
     augment = resolve(config.augment, examples, num_classes=len(classes))
-    few = ExampleBatches(examples, classes, augment, config.batch_size, device)
-    objective = label_objective(student, classes, dice_weight=config.dice_weight)
-    fit_config = _fit_config(config, config.total_steps, 1.0, config.learning_rate)
+    rows = rows_of(group, config.batch_size)
+    few = ExampleBatches(examples, classes, augment, config.batch_size, device, rows=rows)
     result = fit(
-        objective, few, fit_config, device=device, progress=progress, stop=stop, checkpoint_path=checkpoint_path
+        label_objective(student, classes, dice_weight=config.dice_weight, group=group),
+        drawn_apart(few, group),
+        _fit_config(config, config.total_steps, 1.0, config.learning_rate),
+        device=device,
+        progress=progress,
+        stop=stop,
+        checkpoint_path=checkpoint_path,
+        group=group,
     )
     return _summary(augment, {"baseline": result})
 

@@ -22,8 +22,7 @@ def sample(index: int, *, ignored: int = 0) -> ShardSample:
 
 
 def test_images_and_soft_labels_come_back(tmp_path: Path) -> None:
-    dataset = LocalSoftDataset(tmp_path, 3, (SIZE, SIZE))
-    dataset.fill(sample(index) for index in range(3))
+    dataset = LocalSoftDataset.filled(tmp_path, (sample(index) for index in range(3)), 3, (SIZE, SIZE))
     image_HWC, probabilities_CHW = dataset[2]
     assert np.array_equal(image_HWC, disc(2)[0])
     assert probabilities_CHW.dtype == np.float32
@@ -32,8 +31,7 @@ def test_images_and_soft_labels_come_back(tmp_path: Path) -> None:
 
 
 def test_ignored_pixels_teach_nothing(tmp_path: Path) -> None:
-    dataset = LocalSoftDataset(tmp_path, 1, (SIZE, SIZE))
-    dataset.fill([sample(0, ignored=4)])
+    dataset = LocalSoftDataset.filled(tmp_path, [sample(0, ignored=4)], 1, (SIZE, SIZE))
     _, probabilities_CHW = dataset[0]
     assert (probabilities_CHW[:, :4] == 0).all()
     assert np.allclose(probabilities_CHW[:, 4:].sum(axis=0), 1)
@@ -41,4 +39,4 @@ def test_ignored_pixels_teach_nothing(tmp_path: Path) -> None:
 
 def test_a_missing_image_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 samples where 2"):
-        LocalSoftDataset(tmp_path, 2, (SIZE, SIZE)).fill([sample(0)])
+        LocalSoftDataset.filled(tmp_path, [sample(0)], 2, (SIZE, SIZE))

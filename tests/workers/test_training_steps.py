@@ -101,11 +101,18 @@ def test_without_held_out_images_the_report_says_what_is_known(factory: Factory,
     assert student.card["recipe"]["steps"] == 3
 
 
-@pytest.mark.parametrize("mode", ["feature", "mix"])
+def sharing(factory: Factory, processes: int) -> Factory:
+    """The same factory on a machine of so many accelerators."""
+    return replace(factory, settings=factory.settings.model_copy(update={"training_processes": processes}))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("mode", "processes"), [("feature", 1), ("mix", 1), ("feature", 2)])
 def test_a_student_distilled_with_features_is_stored_as_any_other(
-    factory: Factory, generators: Path, mode: str
+    factory: Factory, generators: Path, mode: str, processes: int
 ) -> None:
-    spec = {"architecture": "upernet_textnet", "mode": mode, **tiny.STUDENT_BUDGET}
+    factory = sharing(factory, processes)
+    spec = {"architecture": "upernet_textnet", "mode": mode, **tiny.STUDENT_BUDGET, "batch_size": 8 * processes}
     job = label_job(factory, generators, student=spec)
     run_steps(factory, "fit_head", "label_shard", "seal_dataset", "distil")
     with factory.read() as work:
@@ -116,7 +123,9 @@ def test_a_student_distilled_with_features_is_stored_as_any_other(
     recipe = student.card["recipe"]
     assert (recipe["mode"], recipe["feature_timestep"], recipe["steps"]) == (mode, 50, 3)
     assert recipe["loss_weights"]["attention"] == 10.0
+    assert recipe["batch_size"] == 8 * processes
     assert student.card["onnx"]["agreement"] > 0.999
+    assert ("log" in factories.event_types(factory, job.id)) == (processes > 1), "a shared training says so"
 
 
 def test_features_of_images_of_another_size_are_a_clear_failure(
@@ -155,6 +164,33 @@ def test_an_interrupted_distillation_goes_on_from_its_checkpoint(
     assert step.checkpoint_key is not None
     run_steps(factory, "distil")
     assert step_of(factory, job.id, "distil").state == "succeeded"
+
+
+@pytest.mark.timeout(300)
+def test_several_processes_train_a_student_and_go_on_from_a_checkpoint(factory: Factory) -> None:
+    factory = sharing(factory, 2)
+    with factory.work() as work:
+        few = tiny.make_annotation_set(work)
+    student = {"architecture": "upernet_textnet", "steps": 12, "finetune_steps": 2, "batch_size": 16}
+    job = submit(factory, kind="train_student", student=student, annotation_set_id=few.id)
+    shutdown = threading.Event()
+
+    def stop_soon(context: StepContext) -> Any:
+        # One report, then this process is asked to end.
+        real, tracker = context.stop_reason, context.tracker
+        object.__setattr__(context, "stop_reason", lambda: (tracker.snapshot() and shutdown.set()) or real())
+        return HANDLERS["train_student"](context)
+
+    assert runtime.run_next_step(factory, "worker-1", {**HANDLERS, "train_student": stop_soon}, shutdown=shutdown)
+    step = step_of(factory, job.id, "train_student")
+    assert (step.state, step.attempt) == ("ready", 0)
+    assert step.checkpoint_key is not None
+    run_steps(factory, "train_student")
+    with factory.read() as work:
+        row = students.get(work, factories.job_now(factory, job.id).result["student_id"])
+    recipe = row.card["recipe"]
+    assert (recipe["steps"], recipe["batch_size"]) == (14, 16)
+    assert row.card["onnx"]["agreement"] > 0.999
 
 
 def test_a_student_of_the_few_labels_alone_says_so(factory: Factory) -> None:
@@ -396,8 +432,7 @@ def test_a_trained_generator_is_ready_and_loads(factory: Factory, tmp_path: Path
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_generator_is_trained_on_from_another(factory: Factory, generators: Path, processes: int) -> None:
-    settings = factory.settings.model_copy(update={"training_processes": processes})
-    factory = replace(factory, settings=settings)
+    factory = sharing(factory, processes)
     with factory.work() as work:
         base = tiny.make_generator(work, generators)
     job = train_job(factory, base_generator=base.name, network={})
