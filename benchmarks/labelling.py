@@ -21,8 +21,8 @@ from benchmarks.paper_scale import peak_at_paper_scale
 from models.generators.unet_diffusion import UNetDiffusionGenerator
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion
 from models.labelling import Labeller, label_synthesized
+from models.peak_memory import PeakMemory
 from models.precision import mixed_precision
-from workers.device import PeakMemory
 
 CPU = torch.device("cpu")
 PACK = Path("examples/portraits")

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from benchmarks.paired import Figure, print_table
+from models.peak_memory import PeakMemory
 from service.formats.coco_layout import RecordLines, document
 from service.formats.coco_writer import annotation_record
 from service.formats.rle import Region, encode_regions
-from workers.device import PeakMemory, choose_device
+from workers.device import choose_device
 
 CELLS = 40
 MAPS = 8

@@ -15,7 +15,7 @@ from torch import Tensor
 from models.contracts import ClassSpec, Features
 from models.examples import Example
 from models.heads.fusion_training import FusionTrainConfig, fit_fusion, views_per_step
-from workers.device import PeakMemory
+from models.peak_memory import PeakMemory
 
 SIDE = 256
 MAPS = {"up5": (1024, 8), "up6": (512, 8), "up7": (512, 8), "up8": (512, 4), "up12": (256, 2)}

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from models.contracts import Progress, Stop, Stopped
+from models.peak_memory import PeakMemory
 from models.training_group import TrainingGroup
 
 MEETING = "meeting.json"
@@ -58,11 +59,12 @@ def train_together(
     progress: Progress | None,
     stop: Stop | None,
     errors: Errors,
-    hear: Mapping[str, Callable[..., None]],
+    memory: PeakMemory | None = None,
+    hear: Mapping[str, Callable[..., None]] | None = None,
 ) -> list[Any]:
     """Run `python -m module folder RANK` `count` times until the leader says that it is done, and return what it said.
 
-    `hear` is what is done with its other words. Raises Stopped when it stopped because `stop` said so, one of `errors`
+    `memory` is told what the processes used, `hear` is what is done with the leader's other words. Raises Stopped when it stopped because `stop` said so, one of `errors`
     when a process failed of it, and RuntimeError when a process failed of something else or ended by itself.
     """
     meeting = _Meeting(count, _free_port(), max(1, torch.get_num_threads() // count))
@@ -81,8 +83,11 @@ def train_together(
             elif name == "failed":
                 raise errors.get(said[0], RuntimeError)(said[1])
             elif name == "done":
-                return said
-            else:
+                num_bytes, *result = said
+                if memory is not None:
+                    memory.note(num_bytes if torch.cuda.is_available() else num_bytes * count)
+                return result
+            elif hear is not None:
                 hear[name](*said)
 
 
@@ -148,7 +153,8 @@ def _started(command: list[str], count: int) -> Iterator[_Members]:
 class Asker:
     """Whoever asks, as a process of the group sees them: it hears words, and may want the training to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: PeakMemory) -> None:
+        self._memory = memory
         self._lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # what libraries print is none of our words
         self._stopping = threading.Event()
@@ -158,6 +164,10 @@ class Asker:
         """Say a word and what belongs to it, JSON-ready."""
         self._lines.write(json.dumps(said) + "\n")
         self._lines.flush()
+
+    def done(self, *said: Any) -> None:
+        """The leader's last words."""
+        self.tell("done", self._memory.num_bytes(), *said)
 
     def hooks(self) -> dict[str, Any]:
         """What a training takes to report, and to ask whether it should stop."""
@@ -180,14 +190,15 @@ class Asker:
 
 
 def take_part(train: Callable[[Path, TrainingGroup, Asker], None], errors: Errors) -> None:
-    """The whole life of one process: `train(folder, group, asker)`, in which the leader tells the asker when it is done."""
+    """The whole life of one process: `train(folder, group, asker)`, in which the leader tells the asker what is done."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # a terminal's signals are the business of whoever asks
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     meeting = _Meeting(**json.loads((folder / MEETING).read_text()))
     torch.set_num_threads(meeting.threads)
     os.environ["OMP_NUM_THREADS"] = str(meeting.threads)  # which accelerate would set to another number, and say so
-    asker = Asker()
+    device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+    asker = Asker(PeakMemory(device))
     try:
         train(folder, TrainingGroup(rank, meeting.count, meeting.port), asker)
     except Stopped:

@@ -12,6 +12,7 @@ import torch
 from models.contracts import Progress as ReportProgress
 from models.contracts import Stopped
 from models.group_processes import processes_for
+from models.peak_memory import PeakMemory
 from service import events, object_keys
 from service.bootstrap import Factory
 from service.job_spec import LabelSpec, TrainGeneratorSpec
@@ -52,6 +53,8 @@ class StepContext:
     """Takes progress reports."""
     stop_reason: Callable[[], StopReason | None]
     """Why to stop, or None."""
+    memory: PeakMemory
+    """Takes what processes of this step used beside this one."""
 
     @property
     def label_spec(self) -> LabelSpec:

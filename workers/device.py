@@ -1,11 +1,7 @@
-"""Where a step computes, how it gives way when memory runs out, and what it used."""
+"""Where a step computes, and how it gives way when memory runs out."""
 
 import gc
-import resource
-import sys
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -14,8 +10,6 @@ from service.settings import Settings
 
 Result = TypeVar("Result")
 
-RESET_PEAK = "5"
-"""Written to Linux' clear_refs: the peak of the resident set starts anew."""
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -70,29 +64,3 @@ def halving(batch_size: int, run: Callable[[int], Result]) -> Result:
         # Outside the handler: the traceback held the frames, and they the tensors.
         give_memory_back()
         batch_size //= 2
-
-
-class PeakMemory:
-    """Peak memory from its making on: the accelerator's where there is one, else the resident set's."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text(RESET_PEAK)
-
-    def num_bytes(self) -> int:
-        """Bytes at the peak."""
-        if self._device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self._device))
-        return _resident_peak()
-
-
-def _resident_peak() -> int:
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -44,7 +44,7 @@ def _train(
     }
     processes = processes_of(context, task, config)
     if processes > 1:
-        hooks |= {"processes": processes, "folder": context.new_folder("group-")}
+        hooks |= {"processes": processes, "folder": context.new_folder("group-"), "memory": context.memory}
         training = train_student_in_group(student, data.dataset, few.examples, few.classes, config, **hooks)
     else:
         hooks |= {"device": context.device}

@@ -9,6 +9,7 @@ from contextlib import suppress
 import structlog
 
 from models.contracts import Stopped
+from models.peak_memory import PeakMemory
 from service import events, steps
 from service.bootstrap import Factory
 from service.doorbell import QUEUES
@@ -16,7 +17,7 @@ from service.errors import LeaseLost, ServiceError
 from service.steps import ClaimedStep
 from workers.checkpoint import Checkpoint
 from workers.context import Outcome, StepContext
-from workers.device import PeakMemory, choose_device, give_memory_back, is_out_of_memory
+from workers.device import choose_device, give_memory_back, is_out_of_memory
 from workers.lease import Lease, StopReason
 from workers.problems import StepError, describe
 from workers.progress import ProgressTracker
@@ -107,6 +108,7 @@ class _Attempt:
             device=self.device,
             tracker=self.tracker,
             stop_reason=self.lease.stop_reason,
+            memory=self.memory,
         )
 
     def _succeeded(self, outcome: Outcome) -> str:

@@ -15,6 +15,7 @@ from models.contracts import ClassSpec, Progress, Stop
 from models.examples import Example
 from models.feature_distillation import FeatureTeacher
 from models.group_processes import Asker, Errors, take_part, train_together
+from models.peak_memory import PeakMemory
 from models.students.card import load_student, save_student
 from models.students.training import StudentTrainConfig, train_baseline, train_student
 from models.training_group import TrainingGroup
@@ -60,10 +61,11 @@ def train_student_in_group(
     progress: Progress | None = None,
     stop: Stop | None = None,
     checkpoint_path: Path,
+    memory: PeakMemory | None = None,
 ) -> dict[str, Any]:
     """`train_student`, or `train_baseline` where there is no dataset, in `processes` processes that share out every batch.
 
-    Each draws its own part of a batch. `folder` is an empty one for what they share. Checkpoints are those of one process,
+    Each draws its own part of a batch. `folder` is an empty one for what they share; `memory` is told what they used. Checkpoints are those of one process,
     and either goes on from the other's. Raises what these raise, and RuntimeError when a process ended by itself.
     """
     save_student(student, folder / UNTRAINED, {})
@@ -85,7 +87,7 @@ def train_student_in_group(
         None if teacher is None else teacher.tap_timestep,
     )
     (folder / TASK).write_bytes(TypeAdapter(_Task).dump_json(task))
-    (summary,) = train_together(__name__, folder, processes, progress=progress, stop=stop, errors=ERRORS, hear={})
+    (summary,) = train_together(__name__, folder, processes, progress=progress, stop=stop, errors=ERRORS, memory=memory)
     student.load_state_dict(load_file(folder / TRAINED))
     student.eval()
     found: dict[str, Any] = summary
@@ -128,7 +130,7 @@ def _train(folder: Path, group: TrainingGroup, asker: Asker) -> None:
     if group.rank == 0:
         trained = {name: value.cpu().contiguous() for name, value in student.state_dict().items()}
         save_file(trained, folder / TRAINED)
-        asker.tell("done", summary)
+        asker.done(summary)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def _train(
     }
     processes = processes_of(context, task, config)
     if processes > 1:
-        hooks |= {"processes": processes, "folder": context.new_folder("group-")}
+        hooks |= {"processes": processes, "folder": context.new_folder("group-"), "memory": context.memory}
         training = train_student_in_group(network, None, few.examples, few.classes, config, **hooks)
     else:
         training = train_baseline(network, few.examples, few.classes, config, device=context.device, **hooks)

@@ -68,7 +68,8 @@ def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTra
     processes = context.processes(config.batch_size)
     if processes > 1:
         shared = context.new_folder("group-")
-        return train_in_group(images_BCHW, config, processes=processes, folder=shared, base_folder=base_folder, **hooks)
+        hooks |= {"processes": processes, "folder": shared, "base_folder": base_folder, "memory": context.memory}
+        return train_in_group(images_BCHW, config, **hooks)
     base = None if base_folder is None else load_base(base_folder, context.device)
     return train_generator(images_BCHW, config, base=base, device=context.device, **hooks)
 

@@ -16,6 +16,7 @@ from models.generators.quality import QualityReport
 from models.generators.training import GeneratorTrainConfig, GeneratorTrainResult, load_base, train_generator
 from models.generators.watch import OnSamples, OnWarning
 from models.group_processes import Asker, Errors, take_part, train_together
+from models.peak_memory import PeakMemory
 from models.training_group import TrainingGroup
 
 TASK, IMAGES, SAMPLES, GENERATOR = "task.json", "images.npy", "samples.npy", "generator"
@@ -45,10 +46,11 @@ def train_in_group(
     checkpoint_path: Path | None = None,
     on_samples: OnSamples | None = None,
     on_warning: OnWarning | None = None,
+    memory: PeakMemory | None = None,
 ) -> GeneratorTrainResult:
     """`train_generator` in `processes` processes, which share out every batch; the same result up to rounding.
 
-    `folder` is an empty one for what they share. Checkpoints are those of one process, and either goes on from the
+    `folder` is an empty one for what they share; `memory` is told what they used. Checkpoints are those of one process, and either goes on from the
     other's. Raises what `train_generator` raises, and RuntimeError when a process ended by itself.
     """
 
@@ -63,7 +65,9 @@ def train_in_group(
     np.save(folder / IMAGES, images_BCHW.numpy())
     (folder / TASK).write_bytes(TypeAdapter(_Task).dump_json(_Task(config, base_folder, checkpoint_path)))
     hear: dict[str, Callable[..., None]] = {"samples": show, "warning": warn}
-    said = train_together(__name__, folder, processes, progress=progress, stop=stop, errors=ERRORS, hear=hear)
+    said = train_together(
+        __name__, folder, processes, progress=progress, stop=stop, errors=ERRORS, memory=memory, hear=hear
+    )
     return _result(folder, *said)
 
 
@@ -99,7 +103,7 @@ def _train(folder: Path, group: TrainingGroup, asker: Asker) -> None:
         result.generator.save(folder / GENERATOR)
         np.save(folder / SAMPLES, result.samples_BCHW.numpy())
         quality = None if result.quality is None else asdict(result.quality)
-        asker.tell("done", result.curves, quality, result.warnings)
+        asker.done(result.curves, quality, result.warnings)
 
 
 if __name__ == "__main__":

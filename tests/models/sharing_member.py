@@ -64,7 +64,7 @@ def member(folder: Path, group: TrainingGroup, asker: Asker) -> None:
     weights, losses = trained(architecture, int(steps), group)
     if group.rank == 0:
         save_file(weights, folder / TRAINED)
-        asker.tell("done", losses)
+        asker.done(losses)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.group_processes import processes_for, train_together
+from models.peak_memory import PeakMemory
 from models.training_group import Alone, SharedBatchNorm2d, rows_of, share_batch_norms
 from tests.models import sharing_member
 
@@ -20,6 +21,13 @@ def test_a_batch_is_shared_out_evenly() -> None:
     assert list(rows) == list(range(8))
 
 
+class NotedMemory(PeakMemory):
+    noted = 0
+
+    def note(self, num_bytes: int) -> None:
+        self.noted = num_bytes
+
+
 def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     """Of weights and statistics; not of counters."""
     floats = [name for name, value in one.items() if value.is_floating_point()]
@@ -30,8 +38,9 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     steps = 6
     (tmp_path / "what").write_text(f"upernet_textnet {steps}")
-    module = sharing_member.__name__
-    (losses,) = train_together(module, tmp_path, 2, progress=None, stop=None, errors={}, hear={})
+    module, memory = sharing_member.__name__, NotedMemory(torch.device("cpu"))
+    (losses,) = train_together(module, tmp_path, 2, progress=None, stop=None, errors={}, memory=memory)
+    assert memory.noted > 2 * 100_000_000, "of two processes with torch in them"
     together = load_file(tmp_path / sharing_member.TRAINED)
     alone, lonely_losses = sharing_member.trained("upernet_textnet", steps, Alone())
     begun, _ = sharing_member.trained("upernet_textnet", 0, Alone())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workers.device import PeakMemory, halving, is_out_of_memory
+from models.peak_memory import PeakMemory
+from workers.device import halving, is_out_of_memory
 
 
 def test_the_batch_is_halved_until_it_fits() -> None:
@@ -54,4 +55,6 @@ def test_the_peak_is_of_this_step_alone() -> None:
     before = memory.num_bytes()
     block = torch.ones(50_000_000)
     assert memory.num_bytes() - before > 150_000_000
+    memory.note(before + 10**12)
+    assert memory.num_bytes() == before + 10**12, "others worked for this one"
     del block
