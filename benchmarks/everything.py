@@ -3,6 +3,7 @@
 Each runs in a process of its own with one torch thread; `python -m benchmarks.NAME --help` says what can be changed.
 """
 
+import argparse
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -30,4 +31,5 @@ def rows() -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print_table(rows())

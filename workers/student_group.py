@@ -65,8 +65,9 @@ def train_student_in_group(
 ) -> dict[str, Any]:
     """`train_student`, or `train_baseline` where there is no dataset, in `processes` processes that share out every batch.
 
-    Each draws its own part of a batch. `folder` is an empty one for what they share; `memory` is told what they used. Checkpoints are those of one process,
-    and either goes on from the other's. Raises what these raise, and RuntimeError when a process ended by itself.
+    Each draws its own part of a batch. `folder` is an empty one for what they share; `memory` is told what they used.
+    Checkpoints are those of one process, and either goes on from the other's. Raises what these raise, and RuntimeError
+    when a process ended by itself.
     """
     save_student(student, folder / UNTRAINED, {})
     instances = [example.instances_HW for example in examples if example.instances_HW is not None]
