@@ -65,9 +65,10 @@ def benchmark(
         client = supervisor.client()
         console.print(f"Label Factory runs at {supervisor.url}; everything stays in {out.resolve()}")
         uploads, counts = _upload(client, record, pack, counts)
-        record.keep_facts(with_fixed(record.facts() | _facts(record, uploads), fixed))
-        name = None
-        if any(row.generator for row in wanted):
+        facts = with_fixed(record.facts() | _facts(record, uploads), fixed)
+        record.keep_facts(facts)
+        name, budget_known = None, "whole_budget_steps" in facts
+        if any(row.generator or (row.whole_budget and not budget_known) for row in wanted):
             name = _generator(client, record, pack, uploads["pool"], generator_minutes)
         grid = cells(counts, uploads["all_labels"], seeds)
         materials = Materials(
@@ -81,7 +82,8 @@ def benchmark(
             student_steps=student_steps,
             head_steps=head_steps,
         )
-        runner = Runner(client, record, uploads["run_id"], tasks(wanted, grid, materials), first=grid[0][0])
+        jobs = tasks(wanted, grid, materials, budget_known=budget_known)
+        runner = Runner(client, record, uploads["run_id"], jobs, first=grid[0][0])
         try:
             runner.run(in_flight=2 * workers)
         finally:

@@ -52,6 +52,8 @@ def test_the_whole_budget_brings_the_path_that_it_is_measured_by() -> None:
     found = tasks([ROWS["few_long"]], GRID, MATERIALS)
     assert {GRID[0][0].task(name) for name in (FEW, OUR_PATH)} <= {task.key for task in found}
     assert sum(OUR_PATH in task.key for task in found) == 1
+    known = tasks([ROWS["few_long"]], GRID, MATERIALS, budget_known=True)
+    assert {task.key for task in known} == {cell.task("few-long") for cell, _ in GRID}
 
 
 def test_the_rows_from_imagenet_weights_are_one_student_with_the_same_start() -> None:
@@ -77,6 +79,7 @@ def test_rows_that_need_no_generator_make_jobs_without_one() -> None:
     free = [row for row in ROWS.values() if not row.generator]
     assert {row.key for row in free} == {
         "few",
+        "few_long",
         "few_imagenet",
         "self_training",
         "encoder",
@@ -84,5 +87,5 @@ def test_rows_that_need_no_generator_make_jobs_without_one() -> None:
         "encoder_imagenet",
     }
     materials = Materials(few={5: "ann_5"}, test="ann_t", pool="pool_1", generator=None, encoder="lite", num_images=0)
-    jobs = tasks(free, [(Cell(5, 0), True)], materials)
+    jobs = tasks(free, [(Cell(5, 0), True)], materials, budget_known=True)
     assert all(task.body.get("generator", "lite") == "lite" for task in jobs)
