@@ -21,7 +21,7 @@ from torch import nn
 
 from models.contracts import Progress, Stop, Stopped
 from models.precision import mixed_precision
-from models.training_group import Alone, Group
+from models.training_group import Alone, Group, own_seed
 
 Batches = Callable[[torch.Generator], Any]
 """`batches(generator)` draws one batch, in a thread of its own; all randomness is from the generator, which is the step's."""
@@ -116,7 +116,7 @@ def fit(
                 if checkpoint_path is not None and leads:
                     run.save(checkpoint_path)
                 raise Stopped
-            parts = _step(run, learner, ahead, device, share, group.rank)
+            parts = _step(run, learner, ahead, device, share, group)
             metrics = run.report(parts, group, observe)
             if not leads:
                 continue
@@ -131,13 +131,13 @@ def fit(
 
 
 def _step(
-    run: "_Run", learner: nn.Module, batches: "_BatchesAhead", device: torch.device, share: float, rank: int
+    run: "_Run", learner: nn.Module, batches: "_BatchesAhead", device: torch.device, share: float, group: Group
 ) -> dict[str, torch.Tensor]:
     config = run.config
     batch = batches.take(run.step)
-    torch.manual_seed(_step_seed(config, run.step) + rank * 2**40)  # each process drops out others
-    for group in run.optimizer.param_groups:
-        group["lr"] = config.learning_rate * schedule(share, config)
+    torch.manual_seed(own_seed(_step_seed(config, run.step), group))  # each process drops out others
+    for parameters in run.optimizer.param_groups:
+        parameters["lr"] = config.learning_rate * schedule(share, config)
     with mixed_precision(device):
         parts: dict[str, torch.Tensor] = learner(batch)
     run.optimizer.zero_grad(set_to_none=True)

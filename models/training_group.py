@@ -120,6 +120,12 @@ def rows_of(group: Group, batch_size: int) -> slice:
     return slice(group.rank, batch_size, group.count)
 
 
+def own_seed(seed: int, group: Group) -> int:
+    """A step's seed for this process: the leader's is the step's. Of a seed the processor's generator reads 32 bits, in
+    which multiples of an odd number are all different."""
+    return seed + group.rank * 0x9E3779B1
+
+
 class _Total(torch.autograd.Function):
     """The sum over all processes; a part's gradient is the sum of all sums' gradients."""
 

@@ -4,7 +4,7 @@ Axes: B batch, C channel, H, W.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from models.examples import Example, to_float_images
 from models.feature_distillation import FeatureBatch, FeatureTeacher
 from models.instances import channel_classes, encode_channels
 from models.training import Batches
-from models.training_group import Group
+from models.training_group import Group, own_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 WHOLE = slice(None)
@@ -137,10 +137,5 @@ class FeatureBatches:
 
 
 def drawn_apart(batches: Batches, group: Group) -> Batches:
-    """The same batches from random numbers that are this process's own; those of the step where it leads."""
-
-    def draw(generator: torch.Generator) -> Any:
-        own = torch.Generator().manual_seed(generator.initial_seed() + group.rank * 2**40)
-        return batches(generator if group.rank == 0 else own)
-
-    return draw
+    """The same batches from random numbers that are this process's own; the leader's are those of the step."""
+    return lambda generator: batches(torch.Generator().manual_seed(own_seed(generator.initial_seed(), group)))

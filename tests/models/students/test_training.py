@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from models.augmentation import AugmentConfig
-from models.contracts import Stopped
+from models.contracts import ClassSpec, Stopped
 from models.examples import Example
 from models.feature_distillation import FeatureTeacher
 from models.metrics.evaluation import evaluate
-from models.students.batches import DistillationBatches, ExampleBatches, hardened
+from models.students.batches import DistillationBatches, ExampleBatches, drawn_apart, hardened
 from models.students.build import build_student
 from models.students.predict import StudentPredictor
+from models.students.tasks import label_objective
 from models.students.training import Mode, StudentTrainConfig, train_baseline, train_student
+from models.training_group import Alone, rows_of
 from tests.models.tiny import STUFF, disc_examples, soft_dataset, tiny_generator
 
 CPU = torch.device("cpu")
@@ -164,21 +166,56 @@ def test_labels_and_the_share_of_examples_reach_the_batches_and_the_card() -> No
         StudentTrainConfig(labels="crisp")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("processes", [1, 2, 4])
 @pytest.mark.parametrize(("share", "bright"), [(0.0, 0), (0.25, 1), (0.5, 2), (1.0, 4)])
-def test_a_batch_has_its_share_of_the_few_labels(share: float, bright: int) -> None:
+def test_a_batch_has_its_share_of_the_few_labels_however_many_processes_see_it(
+    share: float, bright: int, processes: int
+) -> None:
     still = AugmentConfig(False, False, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     dark, light = (Example(np.full((8, 8, 3), value, np.uint8), np.zeros((8, 8), np.uint8)) for value in (0, 255))
     pool = [(dark.image_HWC, np.stack([np.full((8, 8), part, np.float32) for part in (0.6, 0.4)]))]
-    batches = DistillationBatches(
-        pool,
-        ExampleBatches([light], STUFF, still, 4, CPU),
-        still,
-        batch_size=4,
-        example_share=share,
-        hard=True,
-        weights=None,
-        device=CPU,
-    )
-    image_BCHW, target_BCHW = batches(torch.Generator().manual_seed(0))
-    assert int((image_BCHW.mean((1, 2, 3)) > 0).sum()) == bright
-    assert torch.allclose(target_BCHW[:, 0], torch.ones(4, 8, 8))
+    whole = []
+    for rank in range(processes):
+        beside = Beside(rank, processes)
+        batches = DistillationBatches(
+            pool,
+            ExampleBatches([light], STUFF, still, 4, CPU),
+            still,
+            batch_size=4,
+            example_share=share,
+            hard=True,
+            weights=None,
+            device=CPU,
+            rows=rows_of(beside, 4),
+        )
+        whole.append(drawn_apart(batches, beside)(torch.Generator().manual_seed(0)))
+    assert {len(image_BCHW) for image_BCHW, _ in whole} == {4 // processes}
+    assert sum(int((image_BCHW.mean((1, 2, 3)) > 0).sum()) for image_BCHW, _ in whole) == bright
+    assert all(torch.allclose(target_BCHW[:, 0], torch.ones(1)) for _, target_BCHW in whole)
+
+
+class Beside(Alone):
+    """One of several processes that never meet."""
+
+    def __init__(self, rank: int, count: int) -> None:
+        self.rank, self.count = rank, count
+
+
+def test_every_process_draws_for_itself_and_the_leader_what_one_process_draws() -> None:
+    drawn = [
+        drawn_apart(lambda generator: torch.rand(3, generator=generator).tolist(), Beside(rank, 2))(
+            torch.Generator().manual_seed(7)
+        )
+        for rank in (0, 1, 1)
+    ]
+    assert drawn[0] == torch.rand(3, generator=torch.Generator().manual_seed(7)).tolist()
+    assert drawn[1] == drawn[2] != drawn[0]
+    with pytest.raises(ValueError, match="5 images cannot be shared out evenly among 2 processes"):
+        rows_of(Beside(0, 2), 5)
+
+
+def test_a_network_that_finds_objects_is_trained_by_one_process() -> None:
+    things = [ClassSpec("background", background=True), ClassSpec("disc", thing=True)]
+    network = build_student("mask2former_nano", things, (32, 32))
+    with pytest.raises(ValueError, match="by one process"):
+        label_objective(network, things, dice_weight=1.0, group=Beside(0, 2))
