@@ -110,7 +110,7 @@ def with_fixed(facts: Json, fixed: Json) -> Json:
 
 
 def with_digest(facts: Json, digest: str, *, given: bool) -> Json:
-    """The facts with this generator among those that were used: one trained alike in every service, or the same given one."""
+    """The facts with this generator among those that were used: those trained in its services, or the same given one."""
     known = facts.get("generator_digests", [])
     if given and known and known != [digest]:
         raise CliError("--generator: this benchmark was begun with another generator; choose another --out")

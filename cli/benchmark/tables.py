@@ -28,7 +28,7 @@ def _preamble(facts: Json, found: Sequence[Point]) -> list[str]:
     budget = facts.get("whole_budget_steps") if any(point.row == "few_long" for point in found) else None
     trained = len(facts.get("generator_digests", []))
     drawn = f"generator `{facts['generator']}`" if trained else "no generator"
-    drawn += f" ({trained} trained alike, one in each service that the benchmark ran in)" if trained > 1 else ""
+    drawn += f" ({trained} of them, one in each service that the benchmark ran in)" if trained > 1 else ""
     return [
         *(f"    {command}" for command in facts["commands"]),
         "",

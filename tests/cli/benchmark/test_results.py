@@ -83,7 +83,7 @@ def test_points_average_the_seeds_that_are_done_and_the_curve_takes_the_better_b
     assert "failed: n5-s0-head: no memory" in page
     assert "| few labels only | 0.500 | - |" in page
     assert "    first\n    second\n" in page
-    assert "generator `g` (2 trained alike" in page
+    assert "generator `g` (2 of them, one in each service" in page
 
 
 def test_a_row_costs_what_its_dataset_cost_without_the_shards_of_other_pools() -> None:
