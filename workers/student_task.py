@@ -19,7 +19,7 @@ from workers.starting_weights import StartingWeights, starting_weights
 from workers.training_data import POOLS
 
 LEAST_EACH = 8
-"""Images of a batch below which one process more is no help: a step of fewer lasts as long as one of eight."""
+"""Images of a batch that each of several processes must have: few fill no accelerator (docs/decisions/0007)."""
 
 
 @dataclass(frozen=True)
