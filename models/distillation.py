@@ -11,9 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.training_group import Alone, Group
-
-ALONE: Group = Alone()
+from models.training_group import ALONE, Group
 
 Logits = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 

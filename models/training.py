@@ -21,7 +21,7 @@ from torch import nn
 
 from models.contracts import Progress, Stop, Stopped
 from models.precision import mixed_precision
-from models.training_group import Alone, Group, own_seed
+from models.training_group import ALONE, Group, own_seed
 
 Batches = Callable[[torch.Generator], Any]
 """`batches(generator)` draws one batch, in a thread of its own; all randomness is from the generator, which is the step's."""
@@ -93,7 +93,7 @@ def fit(
     stop: Stop | None = None,
     checkpoint_path: Path | None = None,
     observe: Observe | None = None,
-    group: Group | None = None,
+    group: Group = ALONE,
 ) -> FitResult:
     """Train the objective's parameters in place and leave the averaged weights in it.
 
@@ -101,7 +101,6 @@ def fit(
     ends the run with `Stopped`. In a group every process calls this with the same budget and its own part of the batches;
     the leader's alone stops, observes, reports and writes.
     """
-    group = group or Alone()
     run = _Run(objective.to(device).train(), config)
     if checkpoint_path is not None and checkpoint_path.exists():
         run.load(checkpoint_path, device)

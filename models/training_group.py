@@ -61,6 +61,9 @@ class Alone:
         return dict(metrics)
 
 
+ALONE: Group = Alone()
+
+
 class TrainingGroup:
     """One of `count` processes of this machine; all of them make theirs at the same time."""
 
@@ -68,12 +71,8 @@ class TrainingGroup:
         """Meets the others at a free port of this machine, which the one who starts them all has chosen."""
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
         os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
-        # Whoever distils features alone leaves the network's decoder without gradients.
-        handlers = [
-            InitProcessGroupKwargs(timeout=PATIENCE),
-            DistributedDataParallelKwargs(find_unused_parameters=True),
-        ]
-        self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=handlers)
+        waits = InitProcessGroupKwargs(timeout=PATIENCE)
+        self._accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[waits])
         self._numbers = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
         """Numbers travel beside the accelerators, which need not be waited for."""
         self.rank, self.count = rank, count

@@ -134,17 +134,16 @@ class StepContext:
             file.writelines(self.get(key))
         return path
 
-    def processes(self, batch_size: int, *, least_each: int = 1) -> int:
-        """How many processes train together with batches of this size, so many images or more for each; the job's log
-        says when they are several."""
+    def sharing(self, batch_size: int, *, least_each: int = 1) -> dict[str, Any]:
+        """What a training in several processes is given beside what one takes: their number, so many images of a batch or
+        more for each, a folder and who is told of their memory. Nothing where one process trains; else the job's log says so.
+        """
         count = processes_for(batch_size, training_processes(self.factory.settings), least_each=least_each)
-        if count > 1:
-            self.log(f"{count} processes share every batch of {batch_size} images")
-        return count
-
-    def new_folder(self, prefix: str) -> Path:
-        """An empty folder in scratch."""
-        return Path(tempfile.mkdtemp(dir=self.scratch, prefix=prefix))
+        if count == 1:
+            return {}
+        self.log(f"{count} processes share every batch of {batch_size} images")
+        folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="group-"))
+        return {"processes": count, "folder": folder, "memory": self.memory}
 
     def show_sample(self, name: str, png: bytes, caption: str) -> str:
         """Store a picture and tell whoever watches the job; returns its key."""

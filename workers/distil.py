@@ -13,7 +13,7 @@ from workers.device import halving
 from workers.problems import StepError
 from workers.student_files import finish_student
 from workers.student_group import train_student_in_group
-from workers.student_task import StudentTask, new_student, origin, processes_of, student_task, with_batch_size
+from workers.student_task import StudentTask, new_student, origin, sharing, student_task, with_batch_size
 from workers.training_data import TrainingData, load_training_data
 
 SUMMARY = "A network distilled from a few annotated images by Label Factory."
@@ -42,12 +42,10 @@ def _train(
         "stop": context.stop,
         "checkpoint_path": context.checkpoint.folder / "student",
     }
-    processes = processes_of(context, task, config)
-    if processes > 1:
-        hooks |= {"processes": processes, "folder": context.new_folder("group-"), "memory": context.memory}
-        training = train_student_in_group(student, data.dataset, few.examples, few.classes, config, **hooks)
+    if shared := sharing(context, task, config.batch_size):
+        training = train_student_in_group(student, data.dataset, few.examples, few.classes, config, **hooks, **shared)
     else:
-        hooks |= {"device": context.device}
+        hooks["device"] = context.device
         training = train_student(student, data.dataset, few.examples, few.classes, config, **hooks)
     return student, {**training, "batch_size": config.batch_size, **origin(task)}
 

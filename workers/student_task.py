@@ -80,11 +80,11 @@ def origin(task: StudentTask) -> dict[str, Any]:
     return {} if task.weights is None else {"weights": task.weights.origin}
 
 
-def processes_of(context: StepContext, task: StudentTask, config: StudentTrainConfig) -> int:
-    """How many processes train the task's network; one for those that find objects."""
+def sharing(context: StepContext, task: StudentTask, batch_size: int) -> dict[str, Any]:
+    """What a training in several processes is given; nothing for networks that find objects, which one process trains."""
     if STUDENTS[task.student.architecture].task != "semantic":
-        return 1
-    return context.processes(config.batch_size, least_each=LEAST_EACH)
+        return {}
+    return context.sharing(batch_size, least_each=LEAST_EACH)
 
 
 def with_batch_size(config: StudentTrainConfig, batch_size: int) -> StudentTrainConfig:

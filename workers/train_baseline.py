@@ -10,7 +10,7 @@ from workers.artifacts import AnnotatedSet, load_annotated_set, pack
 from workers.context import Outcome, StepContext
 from workers.device import halving
 from workers.student_group import train_student_in_group
-from workers.student_task import StudentTask, new_student, origin, processes_of, student_task, with_batch_size
+from workers.student_task import StudentTask, new_student, origin, sharing, student_task, with_batch_size
 
 
 def run(context: StepContext) -> Outcome:
@@ -39,10 +39,8 @@ def _train(
         "stop": context.stop,
         "checkpoint_path": context.checkpoint.folder / "baseline.safetensors",
     }
-    processes = processes_of(context, task, config)
-    if processes > 1:
-        hooks |= {"processes": processes, "folder": context.new_folder("group-"), "memory": context.memory}
-        training = train_student_in_group(network, None, few.examples, few.classes, config, **hooks)
+    if shared := sharing(context, task, config.batch_size):
+        training = train_student_in_group(network, None, few.examples, few.classes, config, **hooks, **shared)
     else:
         training = train_baseline(network, few.examples, few.classes, config, device=context.device, **hooks)
     return network, {**training, "batch_size": config.batch_size, **origin(task)}

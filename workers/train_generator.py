@@ -65,11 +65,8 @@ def _train(context: StepContext, images_BCHW: torch.Tensor, config: GeneratorTra
         "on_warning": lambda words: context.log(words, level="warning"),
     }
     base_folder = _base_folder(context)
-    processes = context.processes(config.batch_size)
-    if processes > 1:
-        shared = context.new_folder("group-")
-        hooks |= {"processes": processes, "folder": shared, "base_folder": base_folder, "memory": context.memory}
-        return train_in_group(images_BCHW, config, **hooks)
+    if shared := context.sharing(config.batch_size):
+        return train_in_group(images_BCHW, config, base_folder=base_folder, **hooks, **shared)
     base = None if base_folder is None else load_base(base_folder, context.device)
     return train_generator(images_BCHW, config, base=base, device=context.device, **hooks)
 

@@ -24,7 +24,7 @@ from models.generators.symmetry import Symmetry, find_symmetry
 from models.generators.unet_diffusion import UNetDiffusionGenerator
 from models.generators.watch import OnSamples, OnWarning, Watch, WatchConfig, draw_samples, signs
 from models.training import FitConfig, FitResult, fit, thinned
-from models.training_group import Alone, Group, rows_of
+from models.training_group import ALONE, Group, rows_of
 
 FROM_SCRATCH = 8e-4
 """Learning rate of a generator that begins with random weights."""
@@ -124,7 +124,7 @@ def train_generator(
     checkpoint_path: Path | None = None,
     on_samples: OnSamples | None = None,
     on_warning: OnWarning | None = None,
-    group: Group | None = None,
+    group: Group = ALONE,
 ) -> GeneratorTrainResult:
     """Trains on uint8 images and returns the generator with averaged weights.
 
@@ -137,7 +137,7 @@ def train_generator(
         raise ValueError(f"images must be uint8 BCHW, got {images_BCHW.dtype} {tuple(images_BCHW.shape)}")
     if len(images_BCHW) < SMALLEST_POOL:
         raise ValueError(f"a generator needs at least {SMALLEST_POOL} images, got {len(images_BCHW)}")
-    device, group = torch.device(device), group or Alone()
+    device = torch.device(device)
     pool = split(images_BCHW, holdout_share=config.holdout_share, seed=config.seed)
     config = replace(config, symmetry=config.symmetry or find_symmetry(pool.train_BCHW, seed=config.seed))
     generator, config = _begun(base, tuple(images_BCHW.shape[1:]), config)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import Mask2FormerForUniversalSegmentation, RTDetrForObjectDetection
 
 from models.contracts import ClassSpec
-from models.distillation import ALONE, SegmentationObjective
+from models.distillation import SegmentationObjective
 from models.metrics.boxes import BoxPredictor
 from models.metrics.evaluation import Predictor
 from models.registry import Task
@@ -20,7 +20,7 @@ from models.students.build import AUTO_CLASSES, student_logits
 from models.students.detector import DetectionObjective, StudentDetector, detection_answers
 from models.students.instance_network import InstanceObjective, InstancePredictor, instance_answers
 from models.students.predict import StudentPredictor
-from models.training_group import Group
+from models.training_group import ALONE, Group
 
 
 @dataclass(frozen=True)

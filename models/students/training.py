@@ -16,7 +16,7 @@ from torch import nn
 
 from models.augmentation import AugmentConfig, resolve
 from models.contracts import ClassSpec, Progress, Stop
-from models.distillation import ALONE, SegmentationObjective
+from models.distillation import SegmentationObjective
 from models.examples import Example
 from models.feature_distillation import FeatureObjective, FeatureRegressor, FeatureTeacher, MixObjective
 from models.students.batches import DistillationBatches, ExampleBatches, FeatureBatches, SoftDataset, drawn_apart
@@ -26,7 +26,7 @@ from models.students.instance_network import InstanceObjective
 from models.students.logit_adjustment import adjust
 from models.students.tasks import label_objective
 from models.training import Batches, FitConfig, FitResult, fit, thinned
-from models.training_group import Group, rows_of
+from models.training_group import ALONE, Group, rows_of
 
 Mode = Literal["label", "feature", "mix"]
 Labels = Literal["soft", "hard"]
@@ -116,7 +116,8 @@ def train_student(
 
     Returns `{steps, seconds, augment, mode, loss_weights, curves: {distil, finetune}}` (no finetune without steps for
     it), `labels`, `example_share` and `logit_adjustment` (class -> offset, docs/decisions/0035) where labels are
-    distilled, and `feature_timestep` where features are. `weights` are the dataset images' sampling weights. With a checkpoint path the run resumes in the phase it was in.
+    distilled, and `feature_timestep` where features are. `weights` are the dataset images' sampling weights. With a
+    checkpoint path the run resumes in the phase it was in.
     In a group every process calls this with the same arguments but the device, and learns from its own part of every batch.
     Raises ValueError where the mode needs a teacher and there is none, or one for images of another size, and for a group
     that cannot share out the batch or the network.
@@ -135,37 +136,58 @@ def train_student(
         device=device,
         rows=rows,
     )
-    distilled, finetuned = config.phase_steps
-    share = distilled / max(1, config.total_steps)
-    objective, batches = _distillation(student, classes, pool, teacher, config, group)
-    phases: dict[str, tuple[FitConfig, Batches, nn.Module]] = {
-        "distil": (_fit_config(config, distilled, share, config.learning_rate), batches, objective)
-    }
-    if finetuned > 0:
-        finetune = _fit_config(config, finetuned, 1 - share, config.finetune_learning_rate)
-        on_labels = label_objective(student, classes, dice_weight=config.dice_weight, group=group)
-        phases["finetune"] = (finetune, few, on_labels)
+    phases = _phases(student, classes, few, pool, teacher, config, group)
     results: dict[str, FitResult] = {}
     done = 0
-    for index, (phase, (fit_config, phase_batches, phase_objective)) in enumerate(phases.items()):
+    for index, (name, phase) in enumerate(phases.items()):
         path = None if checkpoint_path is None else checkpoint_path.with_suffix(f".{index}.safetensors")
         report = None if progress is None else _shifted(progress, done, config.total_steps)
-        results[phase] = fit(
-            phase_objective,
-            drawn_apart(phase_batches, group),
-            fit_config,
+        results[name] = fit(
+            phase.objective,
+            drawn_apart(phase.batches, group),
+            phase.config,
             device=device,
             progress=report,
             stop=stop,
             checkpoint_path=path,
             group=group,
         )
-        done += results[phase].steps
-    summary = _summary(augment, results) | _recipe(config, objective, teacher)
+        done += results[name].steps
+    summary = _summary(augment, results) | _recipe(config, phases["distil"].objective, teacher)
     if config.mode != "feature" and group.rank == 0:
         adjusted = adjust(student, dataset, classes, batch_size=config.batch_size, device=device, stop=stop)
         summary |= {} if adjusted is None else {"logit_adjustment": adjusted}
     return summary
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One part of a student's training."""
+
+    config: FitConfig
+    batches: Batches
+    objective: nn.Module
+
+
+def _phases(
+    student: nn.Module,
+    classes: Sequence[ClassSpec],
+    few: ExampleBatches,
+    pool: DistillationBatches,
+    teacher: FeatureTeacher | None,
+    config: StudentTrainConfig,
+    group: Group,
+) -> dict[str, _Phase]:
+    """Distillation, then the fine-tune where it has steps."""
+    distilled, finetuned = config.phase_steps
+    share = distilled / max(1, config.total_steps)
+    objective, batches = _distillation(student, classes, pool, teacher, config, group)
+    phases = {"distil": _Phase(_fit_config(config, distilled, share, config.learning_rate), batches, objective)}
+    if finetuned > 0:
+        finetune = _fit_config(config, finetuned, 1 - share, config.finetune_learning_rate)
+        on_labels = label_objective(student, classes, dice_weight=config.dice_weight, group=group)
+        phases["finetune"] = _Phase(finetune, few, on_labels)
+    return phases
 
 
 def _recipe(config: StudentTrainConfig, objective: nn.Module, teacher: FeatureTeacher | None) -> dict[str, Any]:
