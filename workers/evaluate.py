@@ -84,7 +84,8 @@ def _measured(context: StepContext, wanted: Assessment, evaluation_set_id: str) 
     held_out = load_annotated_set(context, evaluation_set_id)
     items = _measurable(context, wanted, held_out)
     _show(context, items[0], held_out)
-    results = [_evaluated(context, item, held_out) for item in items]
+    scores: dict[str, float] = {}
+    results = [_evaluated(context, item, held_out, scores) for item in items]
     rows = [
         {"name": item.name, "title": item.title, **result.to_dict()}
         for item, result in zip(items, results, strict=True)
@@ -150,8 +151,17 @@ def _extremes(
     return {"key": key, "images": [image.index for image in shown]}
 
 
-def _evaluated(context: StepContext, item: Measurable, held_out: AnnotatedSet) -> EvaluationResult:
+def _evaluated(
+    context: StepContext, item: Measurable, held_out: AnnotatedSet, scores: dict[str, float]
+) -> EvaluationResult:
+    """Measure one row; `scores` collects what the rows have so far, by whose it is, and is shown as progress."""
     height, width = held_out.examples[0].label_HW.shape
+    report = context.reporter(item.title, unit="images")
+
+    def progress(done: int, total: int, metrics: Mapping[str, float]) -> None:
+        scores.update({f"{item.name}_{metric}": value for metric, value in metrics.items()})
+        report(done, total, scores)
+
     return halving(
         inference_batch(context.device, height, width),
         lambda size: evaluate(
@@ -159,7 +169,7 @@ def _evaluated(context: StepContext, item: Measurable, held_out: AnnotatedSet) -
             held_out.examples,
             held_out.classes,
             batch_size=size,
-            progress=context.reporter(item.title, unit="images"),
+            progress=progress,
             stop=context.stop,
         ),
     )

@@ -34,6 +34,9 @@ TITLES = STEP_TITLES | FAMILY_TITLES
 
 METRICS = {
     "miou": "mIoU",
+    "student_miou": "student's mIoU",
+    "head_miou": "head's mIoU",
+    "baseline_miou": "few labels' mIoU",
     "iou": "IoU",
     "ap": "AP",
     "ap50": "AP50",

@@ -360,6 +360,9 @@ def test_a_student_and_the_head_of_a_dataset_are_measured_on_their_own(factory: 
     with factory.read() as work:
         known = {row["name"]: row for row in reports.get(work, made["report_id"]).content["rows"]}
         card = students.get(work, made["student_id"]).card
+        shown = step_of(factory, label.id, "evaluate").progress["metrics"]
+        assert shown == pytest.approx({f"{name}_miou": row["miou"] for name, row in known.items()}), "whose score it is"
+        assert len(shown) == 3
         head = parse_key(step_of(factory, label.id, "fit_head").output["head_key"])
         assert referenced(work, [head]) == {head.key}, "the head of a dataset is never an orphan"
     for name, measure, words in (
