@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cli.benchmark.plots import draw, style
+from cli.benchmark.plots import SPREAD, beside, draw, style
 from cli.benchmark.results import Point
 from cli.benchmark.rows import ROWS
 
@@ -37,3 +37,12 @@ def test_a_row_that_no_picture_compares_is_drawn_alone_and_nothing_gives_no_pict
 
 def test_no_two_rows_look_alike() -> None:
     assert len({style(row) for row in ROWS}) == len(ROWS)
+
+
+def test_no_row_hides_another_and_the_curve_stands_at_its_labels() -> None:
+    factors = beside(list(ROWS))
+    assert factors["few"] == factors["few_long"] == 1.0
+    others = [factor for row, factor in factors.items() if row not in ("few", "few_long")]
+    assert len({round(factor, 3) for factor in others}) == len(others)
+    assert 1 / SPREAD < min(others) < max(others) < SPREAD
+    assert beside(["few"]) == {"few": 1.0}
