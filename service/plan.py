@@ -28,12 +28,12 @@ StepKind = Literal[
 ]
 Outcome = Literal["succeeded", "failed", "cancelled"]
 CPU_KINDS = frozenset({"seal_dataset", "export_dataset"})
-# A job that is nearly done goes before one that has just begun.
 PRIORITIES: dict[str, int] = {
     "evaluate": 40,
     "distil": 30,
     "seal_dataset": 20,
     "export_dataset": 20,
+    "label_shard": 10,
 }
 UNFINISHED = frozenset({"ready", "running"})
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -70,12 +70,18 @@ class NewStep:
     """What it does."""
     index: int = 0
     """Which of its kind; (job, kind, index) is unique."""
-    queue: Literal["gpu", "cpu"] = "gpu"
-    """Who can run it."""
     params: dict[str, Any] = field(default_factory=dict)
     """What its handler needs besides the spec and earlier outputs."""
-    priority: int = 0
-    """Higher is claimed first."""
+
+    @property
+    def queue(self) -> Literal["gpu", "cpu"]:
+        """Who can run it."""
+        return "cpu" if self.kind in CPU_KINDS else "gpu"
+
+    @property
+    def priority(self) -> int:
+        """Higher is claimed first: a job that is nearly done goes before one that has just begun."""
+        return PRIORITIES.get(self.kind, 0)
 
 
 def next_steps(spec: JobSpec, steps: Sequence[StepView], facts: PlanFacts) -> list[NewStep]:
@@ -160,7 +166,7 @@ def pool_seed(seed: int, pool: str) -> int:
 def _steps_of(kind: StepKind, spec: JobSpec, facts: PlanFacts) -> list[NewStep]:
     if kind == "label_shard" and isinstance(spec, LabelSpec):
         return _shards(spec, facts)
-    return [NewStep(kind, queue="cpu" if kind in CPU_KINDS else "gpu", priority=PRIORITIES.get(kind, 0))]
+    return [NewStep(kind)]
 
 
 def _shards(spec: LabelSpec, facts: PlanFacts) -> list[NewStep]:

@@ -257,7 +257,11 @@ def test_rows_of_a_zombie_are_rolled_back_with_its_record(factory: Factory) -> N
 
 def test_the_older_job_goes_first_and_later_stages_before_new_jobs(factory: Factory) -> None:
     old, new = make_job(factory, num_images=1), make_job(factory)
-    assert must_claim(factory).job_id == old.id
+    head = must_claim(factory)
+    assert (head.job_id, head.kind) == (old.id, "fit_head")
+    succeed(factory, head)
+    shard = must_claim(factory)
+    assert (shard.job_id, shard.kind) == (old.id, "label_shard"), "made after the new job's first step, done before it"
     assert must_claim(factory, "b").job_id == new.id
 
 

@@ -278,9 +278,7 @@ def test_the_few_labels_alone_make_the_baseline_of_the_same_seed(factory: Factor
     student = {"architecture": "segformer_nano", **tiny.STUDENT_BUDGET}
     label = label_job(factory, generators, evaluation_set_id=held_out.id, student=student)
     few_id = label.spec["annotation_set_id"]
-    run_steps(
-        factory, "fit_head", "train_baseline", "label_shard", "seal_dataset", "distil", "evaluate", "export_dataset"
-    )
+    run_steps(factory, *LABELLED[:3], "distil", "export_dataset", "train_baseline", "evaluate")
     references = {"annotation_set_id": few_id, "evaluation_set_id": held_out.id}
     alone = submit(factory, kind="train_student", student=student, **references)
     run_steps(factory, "train_student", "evaluate")
@@ -355,7 +353,7 @@ def test_a_student_and_the_head_of_a_dataset_are_measured_on_their_own(factory: 
     with factory.work() as work:
         held_out, other = (tiny.make_annotation_set(work, first=first, count=4) for first in (50, 70))
     label = label_job(factory, generators, evaluation_set_id=held_out.id, name="discs")
-    run_steps(factory, "fit_head", "train_baseline", *LABELLED[1:3], "distil", "evaluate", "export_dataset")
+    run_steps(factory, *LABELLED[:3], "distil", "export_dataset", "train_baseline", "evaluate")
     made = factories.job_now(factory, label.id).result
     with factory.read() as work:
         known = {row["name"]: row for row in reports.get(work, made["report_id"]).content["rows"]}
