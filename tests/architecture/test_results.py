@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
-COLUMNS = ("few", "self_training", "encoder_head", "encoder")
+COLUMNS = ("few", "self_training", "encoder_head", "encoder", "ensemble")
 LINE = re.compile(
     r"^\| \[(?P<pack>[a-z-]+)\]\([a-z-]+/README\.md\) \| (?P<labels>\d+) \| (?P<cells>.*) \|$", re.MULTILINE
 )
