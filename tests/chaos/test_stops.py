@@ -34,11 +34,11 @@ DEFAULTS = {"lease_seconds": 60.0, "heartbeat_seconds": 5.0, "progress_event_sec
 ORDER = {
     "label": [
         "fit_head",
-        "train_baseline",
         "label_shard",
         "seal_dataset",
         "distil",
         "export_dataset",
+        "train_baseline",
         "evaluate",
     ],
     "train_generator": ["train_generator"],
