@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,11 +30,14 @@ def test_every_pack_of_the_table_is_there_with_both_numbers_of_labels() -> None:
     assert {(pack, labels) for pack, labels, _ in TABLE} == {(pack, labels) for pack in packs for labels in (5, 10)}
 
 
-def said(row: dict[str, object] | None) -> str:
-    """`.670 ± .007 *2.8*`; the labels alone have no multiplier, and nothing was measured where there is no row."""
+def said(row: dict[str, Any] | None) -> str:
+    """`.670 ± .007 *2.8*`; the labels alone have no multiplier, and nothing was measured where there is no row.
+
+    Two seeds are named, `(2)`; one has no deviation.
+    """
     if row is None:
         return ""
-    score = re.sub(
-        r"\b0\.", ".", f"{row['miou_mean']:.3f}" + (f" ± {row['miou_sd']:.3f}" if row["miou_sd"] is not None else "")
-    )
+    deviation = "" if row["miou_sd"] is None else f" ± {row['miou_sd']:.3f}"
+    seeds = " (2)" if len(row["seeds"]) == 2 else ""
+    score = re.sub(r"\b0\.", ".", f"{row['miou_mean']:.3f}{deviation}") + seeds
     return score if row["row"] == "few" else f"{score} *{row['label_multiplier']}*"
